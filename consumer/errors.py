@@ -1,0 +1,186 @@
+"""Everything that can go wrong, and what then happens to the message.
+
+    VaultMLError
+    |-- SetupError                    ours: say what was expected and found, and stop
+    |   |-- SettingsError             a setting is missing or wrong; lists every problem at once
+    |   |-- ContractError             the model does not keep the contract
+    |   `-- StreamSetupError          no such topic, login refused, no right to the group
+    |-- Outage                        wait with jitter, pause the partitions, keep the place
+    |   |-- VaultAway                 Vault does not answer, or refuses our keys
+    |   |-- TritonAway                Triton does not answer, drains or is full
+    |   `-- BrokerAway                Kafka does not take the result
+    `-- RecordingError                this recording only; the next one goes on
+        |-- MayHeal                   try again until RECORDING_DEADLINE, then dead letter `retry_exhausted`
+        |   |-- RecordingUnavailable  5xx, time-out or a broken download for it alone
+        |   |-- RecordingUnfinished   only the head of the file is there (a `free` box)
+        |   |-- SignedUrlExpired      the link has run out; the next try asks for a new one
+        |   `-- WorkerDied            the worker process died or hung on it
+        `-- NeverHeals                dead letter at once, with the reason
+            |-- EventMalformed        not JSON, no key, wrong types
+            |-- RecordingRefused      401/403/404 for it while Vault is fine
+            |-- UrlForbidden          a link to a place that we do not follow
+            |-- RecordingTooLarge     over MAX_RECORDING_BYTES, or more pixels than we decode
+            |-- RecordingEncrypted    the file is encrypted and we hold no key
+            `-- RecordingUndecodable  no frame could be decoded
+
+A recording without anything to look at (zero bytes, `request: "ondemand"`, no video key) is not an error:
+it ends as the outcome `skipped:<reason>`.
+"""
+
+from enum import StrEnum
+
+
+class Disposition(StrEnum):
+    """What happens to the message that met the error."""
+
+    STOP = "stop"
+    WAIT = "wait"
+    RETRY = "retry"
+    DEAD_LETTER = "dead-letter"
+
+
+class VaultMLError(Exception):
+    """Root of the tree; `reason` is a short stable word for headers, metrics and logs."""
+
+    disposition = Disposition.STOP
+    reason = "internal"
+
+
+class SetupError(VaultMLError):
+    """Ours to fix: the program names what it expected and found, and stops."""
+
+    reason = "setup"
+
+
+class SettingsError(SetupError):
+    """One or more settings are missing or wrong.
+
+    Args:
+        problems: one sentence per setting, each beginning with the variable's name.
+    """
+
+    reason = "settings"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class ContractError(SetupError):
+    """The model that Triton serves does not keep the contract of consumer/contract.py."""
+
+    reason = "contract"
+
+
+class StreamSetupError(SetupError):
+    """Kafka answers, but not for us: no such topic, login refused, not authorised."""
+
+    reason = "stream_setup"
+
+
+class Outage(VaultMLError):
+    """Something that every recording needs is away: wait, keep the place, never dead-letter."""
+
+    disposition = Disposition.WAIT
+    reason = "outage"
+
+
+class VaultAway(Outage):
+    """Vault does not answer its /ping, or answers it with a refusal of our keys."""
+
+    reason = "vault_away"
+
+
+class TritonAway(Outage):
+    """Triton does not answer, is draining, or rejects because its queue is full."""
+
+    reason = "triton_away"
+
+
+class BrokerAway(Outage):
+    """Kafka did not confirm a result in time."""
+
+    reason = "broker_away"
+
+
+class RecordingError(VaultMLError):
+    """Concerns one recording; the others go on."""
+
+    disposition = Disposition.DEAD_LETTER
+    reason = "recording"
+
+
+class MayHeal(RecordingError):
+    """Worth another try until RECORDING_DEADLINE; then a dead letter `retry_exhausted`."""
+
+    disposition = Disposition.RETRY
+    reason = "may_heal"
+
+
+class RecordingUnavailable(MayHeal):
+    """5xx, time-out or a broken download, for this recording."""
+
+    reason = "unavailable"
+
+
+class RecordingUnfinished(MayHeal):
+    """The file is only a head (`free` box without moov): the camera is still writing, or crashed."""
+
+    reason = "unfinished"
+
+
+class SignedUrlExpired(MayHeal):
+    """The signed link was refused as expired; the next try asks Vault for a new one."""
+
+    reason = "signed_url_expired"
+
+
+class WorkerDied(MayHeal):
+    """The worker process died or outlived its time limit on this recording."""
+
+    reason = "worker_died"
+
+
+class NeverHeals(RecordingError):
+    """No further try can help: dead letter at once."""
+
+    reason = "never_heals"
+
+
+class EventMalformed(NeverHeals):
+    """The message is not a recording event: not JSON, no key, or a key of the wrong type."""
+
+    reason = "malformed"
+
+
+class RecordingRefused(NeverHeals):
+    """Vault refuses this recording (401, 403, 404, other 4xx) while its /ping is fine."""
+
+    reason = "refused"
+
+
+class UrlForbidden(NeverHeals):
+    """The link points to a host that we do not follow (SIGNED_URL_HOSTS) or to an inside address."""
+
+    reason = "url_forbidden"
+
+
+class RecordingTooLarge(NeverHeals):
+    """More bytes than MAX_RECORDING_BYTES, or more pixels than we decode."""
+
+    reason = "too_large"
+
+
+class RecordingEncrypted(NeverHeals):
+    """The file begins with `Salted__`: an agent encrypted it, and we hold no key."""
+
+    reason = "encrypted"
+
+
+class RecordingUndecodable(NeverHeals):
+    """Not a video, no video track, no keyframe, or nothing in it could be decoded."""
+
+    reason = "undecodable"
