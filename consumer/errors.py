@@ -14,6 +14,8 @@
         |   |-- RecordingUnavailable  5xx, time-out or a broken download for it alone
         |   |-- RecordingUnfinished   only the head of the file is there (a `free` box)
         |   |-- SignedUrlExpired      the link has run out; the next try asks for a new one
+        |   |-- InferenceFailed       Triton answered, with a failure, for its frames
+        |   |-- ModelChanged          the model was swapped between two of its frames
         |   `-- WorkerDied            the worker process died or hung on it
         `-- NeverHeals                dead letter at once, with the reason
             |-- EventMalformed        not JSON, no key, wrong types
@@ -118,12 +120,15 @@ class MayHeal(RecordingError):
 
     disposition = Disposition.RETRY
     reason = "may_heal"
+    suspects_outage = False
+    """Whether several recordings in a row that fail so mean that something shared is away."""
 
 
 class RecordingUnavailable(MayHeal):
     """5xx, time-out or a broken download, for this recording."""
 
     reason = "unavailable"
+    suspects_outage = True
 
 
 class RecordingUnfinished(MayHeal):
@@ -136,6 +141,19 @@ class SignedUrlExpired(MayHeal):
     """The signed link was refused as expired; the next try asks Vault for a new one."""
 
     reason = "signed_url_expired"
+
+
+class InferenceFailed(MayHeal):
+    """Triton answers, but failed on the frames of this recording."""
+
+    reason = "inference_failed"
+    suspects_outage = True
+
+
+class ModelChanged(MayHeal):
+    """Two versions of the model answered for one recording: look again, so that one version made it all."""
+
+    reason = "model_changed"
 
 
 class WorkerDied(MayHeal):

@@ -1,0 +1,313 @@
+"""The Triton client: checks the contract, sends batches of frames, keeps several requests in flight.
+
+The only module that knows tritonclient, which ships no types.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import tenacity
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from consumer.contract import (
+    CONTRACT_VERSION,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    PIXEL_FORMAT,
+    SIZE_MULTIPLE,
+    Contract,
+    ModelVersion,
+    Parameter,
+    Resize,
+)
+from consumer.errors import ContractError, InferenceFailed, ModelChanged, TritonAway, VaultMLError
+
+MAX_FRAMES_PER_REQUEST = 16
+"""Bigger requests spare copies in the server's python backend; past 16 frames the gain has gone."""
+
+_GRPC_MESSAGE_BYTES = 2**31 - 1
+_CHANNEL_OPTIONS = [
+    # Giving any option replaces all of tritonclient's own, so its limits and keepalive are said again.
+    ("grpc.max_send_message_length", _GRPC_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _GRPC_MESSAGE_BYTES),
+    # A server closes the connection of a client that pings more often than every five minutes without calls.
+    ("grpc.keepalive_time_ms", 2**31 - 1),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # One long-lived connection would pin this pod to one Triton pod: spread over all behind the name.
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+_HEALS = {"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"}
+
+
+@dataclass(frozen=True)
+class TritonEndpoint:
+    """Where the model is served, and how hard it may be asked."""
+
+    url: str
+    model: str
+    timeout_seconds: float = 30.0
+    requests_in_flight: int = 2
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """The model's answer for one frame: float32 [K, 6] rows, and the version that made them."""
+
+    rows: npt.NDArray[np.float32]
+    model_version: str
+    request_seconds: float
+
+
+class TritonDetector:
+    """A model behind Triton that keeps the contract. One per process; not shared between processes."""
+
+    def __init__(self, endpoint: TritonEndpoint) -> None:
+        self._endpoint = endpoint
+        self._client = triton.InferenceServerClient(endpoint.url, channel_args=_CHANNEL_OPTIONS)
+        self._requests = ThreadPoolExecutor(endpoint.requests_in_flight, thread_name_prefix="triton-request")
+        self._contract: Contract | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection; requests that have not begun are cancelled."""
+        self._requests.shutdown(cancel_futures=True)
+        self._client.close()
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the served model, read once.
+
+        Raises:
+            ContractError, TritonAway: see `read_contract`.
+        """
+        if self._contract is None:
+            self._contract = self.read_contract()
+        return self._contract
+
+    def read_contract(self) -> Contract:
+        """Ask Triton what it serves now, and check it against consumer/contract.py.
+
+        Raises:
+            ContractError: the model is not there or promises something else; says what was expected and found.
+            TritonAway: no answer.
+        """
+        model, timeout = self._endpoint.model, self._endpoint.timeout_seconds
+        try:
+            metadata = self._client.get_model_metadata(model, as_json=True, client_timeout=timeout)
+            answer = self._client.get_model_config(model, as_json=True, client_timeout=timeout)
+        except InferenceServerException as error:
+            raise self._named(error) from error
+        self._contract = check_contract(model, metadata, answer["config"])
+        return self._contract
+
+    def version(self, name: str) -> ModelVersion:
+        """Return labels and digest of one version; asks Triton again when the version is new to us.
+
+        Raises:
+            ContractError: Triton's configuration says nothing of that version.
+        """
+        if name not in self.contract.versions:
+            self.read_contract()
+        try:
+            return self.contract.versions[name]
+        except KeyError:
+            raise ContractError(
+                f"Version {name} of model {self._endpoint.model!r} answered, but its configuration has no "
+                f"{Parameter.labels(name)}; publish it with 'vault-ml model export'."
+            ) from None
+
+    def detect(self, frames: Iterable[npt.NDArray[np.uint8]]) -> Iterator[FrameRows]:
+        """Send frames in batches and yield one answer per frame, in order.
+
+        While one request is at the server the next frames are taken from `frames`, up to
+        `requests_in_flight` requests; no more frames than those are held.
+
+        Args:
+            frames: uint8 [H*3/2, W] I420 pictures of the contract's size.
+
+        Raises:
+            TritonAway: no answer, or a full queue, after a few tries.
+            InferenceFailed: the server failed on these frames.
+            ModelChanged: another version of the model answered than for the frames before.
+            ContractError: the model no longer takes what it promised.
+        """
+        batch_size = min(self.contract.max_batch_size, MAX_FRAMES_PER_REQUEST)
+        source = iter(frames)
+        waiting: deque[Future[list[FrameRows]]] = deque()
+        versions: set[str] = set()
+        try:
+            while batch := list(islice(source, batch_size)):
+                if len(waiting) == self._endpoint.requests_in_flight:
+                    yield from _of_one_version(waiting.popleft().result(), versions)
+                waiting.append(self._requests.submit(self._infer, np.stack(batch)))
+            while waiting:
+                yield from _of_one_version(waiting.popleft().result(), versions)
+        finally:
+            for request in waiting:
+                request.cancel()
+
+    def _infer(self, frames: npt.NDArray[np.uint8]) -> list[FrameRows]:
+        retry = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TritonAway),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
+            stop=tenacity.stop_after_attempt(3),
+            reraise=True,
+        )
+        return retry(self._infer_once, frames)
+
+    def _infer_once(self, frames: npt.NDArray[np.uint8]) -> list[FrameRows]:
+        tensor = triton.InferInput(INPUT_NAME, list(frames.shape), "UINT8")
+        tensor.set_data_from_numpy(frames)
+        started = time.monotonic()
+        try:
+            answer = self._client.infer(
+                self._endpoint.model,
+                [tensor],
+                outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
+                # The server drops a request that nobody waits for any more; its unit is microseconds.
+                timeout=int(self._endpoint.timeout_seconds * 1_000_000),
+                client_timeout=self._endpoint.timeout_seconds,
+            )
+        except InferenceServerException as error:
+            raise self._named(error) from error
+        seconds = time.monotonic() - started
+        rows = answer.as_numpy(OUTPUT_NAME)
+        if rows is None or rows.ndim != 3 or rows.shape[0] != len(frames) or rows.shape[2] != 6:
+            raise ContractError(
+                f"Model {self._endpoint.model!r} answered {OUTPUT_NAME} of shape "
+                f"{None if rows is None else list(rows.shape)}, expected [{len(frames)}, K, 6]."
+            )
+        version = answer.get_response().model_version
+        return [FrameRows(of_frame, version, seconds) for of_frame in rows]
+
+    def _named(self, error: InferenceServerException) -> VaultMLError:
+        """Give a gRPC failure its place in our tree of errors."""
+        status = str(error.status() or "").removeprefix("StatusCode.")
+        where, said = f"Triton at {self._endpoint.url}", error.message()
+        if status in _HEALS:
+            return TritonAway(f"{where} does not answer ({status}): {said}")
+        if status == "NOT_FOUND":
+            # A draining server says so of a model that it had: believe it only when the server is ready.
+            if not self._server_is_ready():
+                return TritonAway(f"{where} is shutting down or starting.")
+            return ContractError(
+                f"{where} serves no model {self._endpoint.model!r} ({said}); "
+                f"publish and load it, or set TRITON_MODEL to one that it serves."
+            )
+        if status == "INVALID_ARGUMENT":
+            return ContractError(f"{where} refuses what its model {self._endpoint.model!r} promised: {said}")
+        return InferenceFailed(f"{where} failed on this recording's frames ({status or 'no status'}): {said}")
+
+    def _server_is_ready(self) -> bool:
+        try:
+            return bool(self._client.is_server_ready(client_timeout=self._endpoint.timeout_seconds))
+        except InferenceServerException:
+            return False
+
+
+def _of_one_version(answers: list[FrameRows], versions: set[str]) -> list[FrameRows]:
+    versions.update(answer.model_version for answer in answers)
+    if len(versions) > 1:
+        raise ModelChanged(f"Versions {' and '.join(sorted(versions))} both answered for one recording.")
+    return answers
+
+
+def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
+    """Turn Triton's metadata and configuration (as JSON) into a Contract.
+
+    Raises:
+        ContractError: one sentence with everything that was expected and found.
+    """
+    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    problems: list[str] = []
+    input_shape = _shape(metadata.get("inputs", []), INPUT_NAME, "UINT8", 3, problems)
+    output_shape = _shape(metadata.get("outputs", []), OUTPUT_NAME, "FP32", 3, problems)
+    height, width = input_shape[1] * 2 // 3, input_shape[2]
+    if input_shape[1] * 2 % 3 or min(height, width) <= 0 or height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+        problems.append(
+            f"{INPUT_NAME} must be [N, H*3/2, W], H and W multiples of {SIZE_MULTIPLE}; found {input_shape}"
+        )
+    if output_shape[2] != 6 or output_shape[1] <= 0:
+        problems.append(f"{OUTPUT_NAME} must be [N, K, 6], found {output_shape}")
+    for key, expected in (
+        (Parameter.CONTRACT, {CONTRACT_VERSION}),
+        (Parameter.PIXEL_FORMAT, {PIXEL_FORMAT}),
+        (Parameter.RESIZE, {"letterbox", "stretch"}),
+        (Parameter.NMS, {"consumer", "graph"}),
+    ):
+        if parameters.get(key) not in expected:
+            problems.append(
+                f"parameter {key} must be {' or '.join(sorted(expected))}, found {parameters.get(key)!r}"
+            )
+    versions = _versions(parameters, problems)
+    if problems:
+        raise ContractError(
+            f"Model {model!r} does not keep the contract: {'; '.join(problems)}. "
+            "Export it with 'vault-ml model export', or set TRITON_MODEL to one that was."
+        )
+    resize: Resize = "stretch" if parameters[Parameter.RESIZE] == "stretch" else "letterbox"
+    return Contract(
+        model=model,
+        height=height,
+        width=width,
+        max_detections=output_shape[1],
+        max_batch_size=max(1, int(config.get("max_batch_size", 0))),
+        resize=resize,
+        nms_in_graph=parameters[Parameter.NMS] == "graph",
+        versions=versions,
+    )
+
+
+def _shape(
+    tensors: list[dict[str, Any]], name: str, datatype: str, rank: int, problems: list[str]
+) -> list[int]:
+    found = {tensor["name"]: tensor for tensor in tensors}
+    tensor = found.get(name)
+    shape = [int(size) for size in tensor["shape"]] if tensor else []
+    if tensor is None or tensor["datatype"] != datatype or len(shape) != rank:
+        described = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in tensors) or "nothing"
+        problems.append(f"expected {name} {datatype} with {rank} dimensions, found {described}")
+        return [-1] * rank
+    return shape
+
+
+def _versions(parameters: dict[str, str], problems: list[str]) -> dict[str, ModelVersion]:
+    prefix = Parameter.labels("")
+    versions = {}
+    for key, text in parameters.items():
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        try:
+            labels = json.loads(text)
+        except ValueError:
+            labels = None
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            problems.append(f"parameter {key} must be a JSON list of strings")
+            continue
+        versions[name] = ModelVersion(name, tuple(labels), parameters.get(Parameter.digest(name), ""))
+    if not versions:
+        problems.append(f"parameter {Parameter.labels('<version>')} is missing: no version has labels")
+    return versions
