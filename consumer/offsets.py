@@ -1,0 +1,52 @@
+"""Offsets of one partition: which messages are finished, and how far the group may commit."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class PartitionProgress:
+    """Messages of one assigned partition, from fetched to finished; finished in any order.
+
+    Only the contiguous prefix of finished messages may be committed: a crash then repeats messages,
+    and never skips one. One object lives from assignment to revocation; `revoked` tells work that is
+    still under way that its outcome is no longer ours to publish.
+    """
+
+    topic: str
+    partition: int
+    revoked: bool = False
+    _unfinished: dict[int, int] = field(default_factory=dict)
+    """Offset -> outcomes still missing; a message that holds a list of n events has n outcomes."""
+    _next_offset: int | None = None
+    """One past the highest offset fetched."""
+    _committed: int | None = None
+
+    def fetched(self, offset: int, outcomes: int) -> None:
+        """Note a message with that many outcomes to come (none: it is finished at once)."""
+        if outcomes > 0:
+            self._unfinished[offset] = outcomes
+        self._next_offset = offset + 1
+
+    def finished(self, offset: int) -> None:
+        """Note that one outcome of the message is delivered and confirmed."""
+        self._unfinished[offset] -= 1
+        if self._unfinished[offset] == 0:
+            del self._unfinished[offset]
+
+    @property
+    def commit_offset(self) -> int | None:
+        """The offset that the group would go on from, or None when nothing new may be committed."""
+        # Messages are fetched in the order of their offsets, and a dict keeps the order of insertion.
+        position = next(iter(self._unfinished), self._next_offset)
+        return None if position == self._committed else position
+
+    def committed(self, offset: int) -> None:
+        """Note what was committed, so that it is not committed again."""
+        self._committed = offset
+
+    @property
+    def held(self) -> int:
+        """Messages between the first unfinished one and the last fetched: what a crash would repeat."""
+        if not self._unfinished or self._next_offset is None:
+            return 0
+        return self._next_offset - next(iter(self._unfinished))

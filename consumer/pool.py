@@ -1,0 +1,101 @@
+"""Worker processes that may die or hang: pebble's pool, made anew when it breaks.
+
+Processes are spawned, never forked: gRPC and librdkafka do not survive a fork. What crosses between
+processes is JSON text in both directions.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Self
+
+import pebble
+
+from consumer.errors import WorkerDied
+
+TaskFunction = Callable[[str], str]
+
+
+class WorkerPool:
+    """Runs one function on tasks in N processes and collects the answers, in the order they come.
+
+    Args:
+        function: a module-level function, JSON text in, JSON text out; it must not raise.
+        workers: number of processes.
+        time_limit_seconds: a task that runs longer is hung: its process is ended and replaced.
+    """
+
+    def __init__(self, function: TaskFunction, *, workers: int, time_limit_seconds: float) -> None:
+        self._function = function
+        self._workers = workers
+        self._time_limit_seconds = time_limit_seconds
+        self._answers: SimpleQueue[tuple[int, str | WorkerDied]] = SimpleQueue()
+        self._pool = self._new_pool()
+        self.under_way = 0
+        """Tasks submitted whose answer has not been taken yet."""
+        self.replaced_workers = 0
+        """Processes that died or hung so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def submit(self, ticket: int, task: str) -> None:
+        """Queue a task; its answer comes back under the same ticket."""
+        try:
+            future = self._schedule(task)
+        except RuntimeError:
+            # pebble gives its pool up when a process dies while none has work (killed for memory, say).
+            self._end(self._pool)
+            self._pool = self._new_pool()
+            future = self._schedule(task)
+        self.under_way += 1
+        future.add_done_callback(lambda done: self._answers.put((ticket, self._answer(done))))
+
+    def take(self, wait_seconds: float = 0.0) -> tuple[int, str | WorkerDied] | None:
+        """Return the next answer (ticket, JSON text or WorkerDied), or None when there is none in time."""
+        try:
+            ticket, answer = (
+                self._answers.get(timeout=wait_seconds) if wait_seconds else self._answers.get_nowait()
+            )
+        except Empty:
+            return None
+        self.under_way -= 1
+        if isinstance(answer, WorkerDied):
+            self.replaced_workers += 1
+        return ticket, answer
+
+    def stop(self) -> None:
+        """End the processes; tasks under way are dropped."""
+        self._end(self._pool)
+
+    @staticmethod
+    def _end(pool: pebble.ProcessPool) -> None:
+        pool.stop()  # type: ignore[no-untyped-call]  # pebble types most of its calls, not this one
+        pool.join()
+
+    def _new_pool(self) -> pebble.ProcessPool:
+        return pebble.ProcessPool(max_workers=self._workers, context=multiprocessing.get_context("spawn"))
+
+    def _schedule(self, task: str) -> Future[str]:
+        return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
+
+    def _answer(self, future: Future[str]) -> str | WorkerDied:
+        try:
+            return future.result()
+        except TimeoutError:
+            return WorkerDied(
+                f"A worker was still busy after {self._time_limit_seconds:g} s and was ended "
+                "(RECORDING_TIME_LIMIT)."
+            )
+        except (pebble.ProcessExpired, BrokenProcessPool) as error:
+            return WorkerDied(f"A worker process died on it ({error}).")
+        except CancelledError:
+            return WorkerDied("The worker pool was stopped.")
