@@ -23,6 +23,7 @@
             |-- UrlForbidden          a link to a place that we do not follow
             |-- RecordingTooLarge     over MAX_RECORDING_BYTES, or more pixels than we decode
             |-- RecordingEncrypted    the file is encrypted and we hold no key
+            |-- MessageTooLarge       the topic does not take its result, cut to MAX_MESSAGE_BYTES as it is
             `-- RecordingUndecodable  no frame could be decoded
 
 A recording without anything to look at (zero bytes, `request: "ondemand"`, no video key) is not an error:
@@ -202,3 +203,9 @@ class RecordingUndecodable(NeverHeals):
     """Not a video, no video track, no keyframe, or nothing in it could be decoded."""
 
     reason = "undecodable"
+
+
+class MessageTooLarge(NeverHeals):
+    """The topic's own limit is below MAX_MESSAGE_BYTES, so it does not take this result."""
+
+    reason = "message_too_large"

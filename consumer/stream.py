@@ -1,73 +1,19 @@
-"""Kafka: events come in, results and dead letters go out, offsets are committed after both.
+"""Events in from Kafka, as a member of the group; offsets are committed once their results are confirmed."""
 
-The consuming and producing side of confluent-kafka, which ships no types, is known here and nowhere else
-(`topics` reads and writes topics for the demonstration and the tests).
-"""
-
-import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, StreamSetupError
 from consumer.offsets import PartitionProgress
 
 _log = structlog.get_logger("vault-ml.stream")
 
 SESSION_TIMEOUT_MS = 10_000
-"""How long a dead pod keeps its partitions. Heartbeats come from librdkafka's own thread, so work does not delay them."""
-
-DELIVERY_TIMEOUT_MS = 30_000
-"""How long librdkafka itself tries to deliver before it reports a failure; then we wait and send again."""
-
-_AUTHENTICATION = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
-_NOT_AUTHORISED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-}
-_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_EXCEPTION}
-
-
-@dataclass(frozen=True)
-class KafkaConnection:
-    """How to reach the brokers; the secret does not show in its representation."""
-
-    brokers: str
-    security: str = "PLAINTEXT"
-    mechanism: str | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
-    client_id: str = "vault-ml"
-
-    def properties(self) -> dict[str, Any]:
-        """Return librdkafka's properties for this connection (its CONFIGURATION.md)."""
-        properties: dict[str, Any] = {
-            "bootstrap.servers": self.brokers,
-            "security.protocol": self.security,
-            "client.id": self.client_id,
-        }
-        if self.security.startswith("SASL"):
-            properties |= {
-                "sasl.mechanism": self.mechanism,
-                "sasl.username": self.username,
-                "sasl.password": self.password,
-            }
-        if self.ca_file:
-            properties["ssl.ca.location"] = self.ca_file
-        return properties
+"""How long a dead pod keeps its partitions; librdkafka beats from its own thread, work does not delay it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +75,7 @@ class EventSource:
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
             },
-            logger=_librdkafka_log(),
+            logger=librdkafka_log(),
         )
 
     def check_topic(self, topic: str, *, timeout_seconds: float = 10.0) -> int:
@@ -148,11 +94,12 @@ class EventSource:
                     "KAFKA_MECHANISM and KAFKA_SECURITY."
                 ) from error
             raise BrokerAway(
-                f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and KAFKA_SECURITY."
+                f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and "
+                "KAFKA_SECURITY."
             ) from error
         if found.error is None:
             return len(found.partitions)
-        if found.error.code() in _NOT_AUTHORISED:
+        if found.error.code() in NOT_AUTHORISED:
             raise StreamSetupError(f"Kafka does not let us read topic {topic!r}; grant DESCRIBE and READ.")
         raise StreamSetupError(f"Topic {topic!r} does not exist ({found.error.str()}); create it.")
 
@@ -168,7 +115,7 @@ class EventSource:
         Raises:
             StreamSetupError: we may not read the topic or join the group.
         """
-        message: Message | None = self._consumer.poll(timeout_seconds)
+        message = self._consumer.poll(timeout_seconds)
         if message is None:
             return None
         error = message.error()
@@ -176,11 +123,12 @@ class EventSource:
             self._raise_if_lasting(error)
             _log.warning("kafka reports an error", error=error.str())
             return None
-        progress = self._progress.get(message.partition())
-        if progress is None:
+        partition, offset = message.partition(), message.offset()
+        progress = None if partition is None else self._progress.get(partition)
+        if progress is None or offset is None:
             # Fetched before the partition was taken away: its new owner has it.
             return None
-        return SourceMessage(message.offset(), message.value(), progress)
+        return SourceMessage(offset, message.value(), progress)
 
     @property
     def assigned(self) -> list[PartitionProgress]:
@@ -225,7 +173,10 @@ class EventSource:
             return
         offsets = [TopicPartition(p.topic, p.partition, offset) for p, offset in due.items()]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             _log.warning("commit failed; these messages may come again", error=error.args[0].str())
             return
@@ -273,110 +224,14 @@ class EventSource:
             )
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in _AUTHENTICATION:
+        if error.code() in AUTHENTICATION_FAILED:
             self._login_refused = error.str()
 
     def _raise_if_lasting(self, error: KafkaError) -> None:
-        if error.code() in _NOT_AUTHORISED:
+        if error.code() in NOT_AUTHORISED:
             raise StreamSetupError(
                 f"Kafka does not let group {self._group!r} read topic {self._topic!r} ({error.str()}); "
                 "grant READ on both."
             )
         if error.fatal():
             raise StreamSetupError(f"Kafka ended our membership for good: {error.str()}.")
-
-
-@dataclass(frozen=True)
-class OutgoingMessage:
-    """A message on its way to a topic."""
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-class ResultSink:
-    """Sends results and dead letters, and says of each when the broker has confirmed it."""
-
-    def __init__(self, connection: KafkaConnection, *, max_message_bytes: int) -> None:
-        self._connection = connection
-        self._producer = Producer(
-            connection.properties()
-            | {
-                "acks": "all",
-                "enable.idempotence": True,
-                "message.timeout.ms": DELIVERY_TIMEOUT_MS,
-                # Room for key, headers and framing beside the value, which is measured before it is sent.
-                "message.max.bytes": max_message_bytes + 65_536,
-                "linger.ms": 5,
-            },
-            logger=_librdkafka_log(),
-        )
-
-    def send(self, message: OutgoingMessage, delivered: Callable[[BrokerAway | None], None]) -> None:
-        """Queue a message; `delivered` is called, inside `poll`, with None once the broker confirmed it.
-
-        A failure is an outage (BrokerAway): the caller waits and sends again.
-        """
-
-        def report(error: KafkaError | None, _message: Message) -> None:
-            delivered(None if error is None else _not_delivered(message.topic, error))
-
-        try:
-            self._producer.produce(
-                message.topic,
-                key=message.key,
-                value=message.value,
-                headers=list(message.headers),
-                on_delivery=report,
-            )
-        except (BufferError, KafkaException) as error:
-            delivered(BrokerAway(f"Topic {message.topic!r} takes no message now: {error}"))
-
-    def poll(self, timeout_seconds: float = 0.0) -> None:
-        """Run the `delivered` callbacks that are due."""
-        self._producer.poll(timeout_seconds)
-
-    def flush(self, timeout_seconds: float) -> int:
-        """Wait for everything sent to be confirmed; return how many messages are not."""
-        return int(self._producer.flush(timeout_seconds))
-
-    def ensure_topic(self, topic: str, *, like: int, timeout_seconds: float = 10.0) -> None:
-        """Create a topic with `like` partitions where it is missing and we may.
-
-        Raises:
-            StreamSetupError: it is missing and could not be created; says what to do.
-            BrokerAway: no broker answers.
-        """
-        try:
-            found = self._producer.list_topics(topic, timeout=timeout_seconds).topics[topic]
-        except KafkaException as error:
-            raise BrokerAway(f"No broker of KAFKA_BROKER answers ({error.args[0].str()}).") from error
-        if found.error is None:
-            return
-        if found.error.code() not in _NO_TOPIC and found.error.code() != KafkaError.LEADER_NOT_AVAILABLE:
-            raise StreamSetupError(f"Topic {topic!r} cannot be used: {found.error.str()}.")
-        # Replication -1 is the broker's default (Kafka 2.4 and later).
-        wanted = NewTopic(topic, num_partitions=like, replication_factor=-1)
-        created = AdminClient(self._connection.properties(), logger=_librdkafka_log()).create_topics([wanted])
-        try:
-            created[topic].result(timeout_seconds)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise StreamSetupError(
-                    f"Topic {topic!r} does not exist and could not be created "
-                    f"({error.args[0].str()}); create it, or grant CREATE."
-                ) from error
-        else:
-            _log.info("topic created", topic=topic, partitions=like)
-
-
-def _not_delivered(topic: str, error: KafkaError) -> BrokerAway:
-    return BrokerAway(f"The broker did not confirm a message to topic {topic!r}: {error.str()}")
-
-
-def _librdkafka_log() -> logging.Logger:
-    """Return a standard-library logger for librdkafka's own lines."""
-
-    return logging.getLogger("librdkafka")
