@@ -1,1 +1,1 @@
-"""The server half of vault-ml: wraps, publishes and serves detector models that keep the contract."""
+"""The model half of vault-ml: fetch, export and publish models, and run a Triton that serves them."""

@@ -1,0 +1,242 @@
+"""A real Triton server as a child process: for a machine without a GPU, for the demo and for the tests."""
+
+import contextlib
+import http.client
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from consumer.errors import SetupError
+from modelops.runtime import TritonRuntime, prepare
+
+_log = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton's Python backend puts its regions
+_EXIT_TIMEOUT_SECONDS = 5
+_LOG_LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ (?:\S+:\d+\] )?(.*)$")
+_LEVELS = {"I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+_EXPECTED_WITHOUT_GPU = ("CudaDriverHelper", "Unable to allocate pinned system memory")
+_LEASH = """
+read -r never
+kill -s TERM -- "-$1"
+for second in 1 2 3 4 5 6 7 8; do kill -s 0 -- "-$1" || break; sleep 1; done
+kill -s KILL -- "-$1"
+rm -f /dev/shm/"$2"*
+"""
+"""Ends the server when our end of its input closes, which the kernel does even after a SIGKILL of us."""
+
+
+class EmbeddedTriton:
+    """A running `tritonserver` on loopback; stop() it, or use it as a context manager.
+
+    It ends with the process that started it, even when that one is killed.
+    """
+
+    def __init__(
+        self,
+        *,
+        process: subprocess.Popen[str],
+        leash: subprocess.Popen[bytes],
+        shared_memory_prefix: str,
+        grpc_port: int,
+        http_port: int,
+        metrics_port: int,
+    ) -> None:
+        self.grpc_port, self.http_port, self.metrics_port = grpc_port, http_port, metrics_port
+        self._process = process
+        self._leash = leash
+        self._shared_memory_prefix = shared_memory_prefix
+        self._errors: deque[str] = deque(maxlen=20)
+        self._reader = threading.Thread(target=self._relay_log, name="triton-log", daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(
+        cls,
+        repository: Path,
+        *,
+        model_config_name: str = "cpu",
+        models: Sequence[str] | None = None,
+        grpc_port: int | None = None,
+        http_port: int | None = None,
+        metrics_port: int | None = None,
+        startup_timeout_seconds: float = 60.0,
+        extra_arguments: Sequence[str] = (),
+    ) -> Self:
+        """Start the server on a model repository and wait until it is ready.
+
+        Args:
+            repository: the model repository; models are loaded explicitly, so that tests can load and unload.
+            model_config_name: `<model>/configs/<name>.pbtxt` is taken where it is there; "" for config.pbtxt.
+            models: the models to load; None for every model in the repository.
+            grpc_port: and the other ports: free ones are chosen for None.
+            startup_timeout_seconds: a server that is not ready by then is killed.
+            extra_arguments: further options of tritonserver.
+
+        Raises:
+            SetupError: the files cannot be prepared, a model does not load, or it is not ready in time.
+        """
+        runtime = prepare()
+        if not repository.is_dir():
+            raise SetupError(
+                f"There is no model repository at {repository}: publish a model with `vault-ml model export`."
+            )
+        free = _free_ports(3)
+        ports = [port or free.pop() for port in (grpc_port, http_port, metrics_port)]
+        prefix = f"vault-ml-{os.getpid()}-{secrets.token_hex(4)}"
+        arguments = [
+            *_server_arguments(runtime, repository.resolve(), model_config_name, prefix),
+            f"--grpc-port={ports[0]}", f"--http-port={ports[1]}", f"--metrics-port={ports[2]}",
+            *(f"--load-model={name}" for name in (models_in(repository) if models is None else models)),
+            *extra_arguments,
+        ]  # fmt: skip
+        process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
+            [str(runtime.server), *arguments],
+            env=runtime.environment, cwd=runtime.backends, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )  # fmt: skip
+        leash = subprocess.Popen(  # noqa: S603 - a constant script; its arguments are a number and our prefix
+            ["/bin/sh", "-c", _LEASH, "leash", str(process.pid), prefix],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        server = cls(
+            process=process, leash=leash, shared_memory_prefix=prefix,
+            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2],
+        )  # fmt: skip
+        try:
+            server._wait_until_ready(time.monotonic() + startup_timeout_seconds, startup_timeout_seconds)
+        except BaseException:  # also Ctrl-C while a big model loads must leave no server behind
+            server.stop()
+            raise
+        return server
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server, which is also its process group's."""
+        return self._process.pid
+
+    @property
+    def grpc_url(self) -> str:
+        """`host:port` as tritonclient takes it."""
+        return f"{_LOOPBACK}:{self.grpc_port}"
+
+    @property
+    def http_url(self) -> str:
+        """`host:port` of the HTTP side."""
+        return f"{_LOOPBACK}:{self.http_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """`host:port` of the Prometheus endpoint."""
+        return f"{_LOOPBACK}:{self.metrics_port}"
+
+    def stop(self) -> None:
+        """End the server and everything it started, and remove what it left in shared memory; idempotent."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_TIMEOUT_SECONDS + 3)
+        # The stubs are in the server's group: one that hangs outlives it, and is ended here.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._leash.kill()
+        self._leash.communicate()
+        self._reader.join(timeout=5)
+        for leftover in _SHARED_MEMORY.glob(f"{self._shared_memory_prefix}*"):
+            leftover.unlink(missing_ok=True)
+
+    def wait(self, timeout_seconds: float | None = None) -> int | None:
+        """Wait for the server to exit by itself; its exit status, or None when the time ran out."""
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_until_ready(self, deadline: float, timeout_seconds: float) -> None:
+        while not _is_ready(self.http_url):
+            if self._process.poll() is not None:
+                self._reader.join(timeout=5)
+                raise SetupError(f"Triton did not start: {self._why()}")
+            if time.monotonic() > deadline:
+                raise SetupError(f"Triton was not ready after {timeout_seconds:.0f} seconds: {self._why()}")
+            time.sleep(0.05)
+
+    def _why(self) -> str:
+        return " | ".join(dict.fromkeys(self._errors)) or "it gave no reason; its log is at level DEBUG."
+
+    def _relay_log(self) -> None:
+        level = logging.DEBUG
+        for line in self._process.stdout or ():
+            match = _LOG_LINE.match(line.rstrip())
+            if match:
+                expected = any(phrase in match[2] for phrase in _EXPECTED_WITHOUT_GPU)
+                level = logging.DEBUG if expected else _LEVELS[match[1]]
+                if level >= logging.ERROR:
+                    self._errors.append(match[2].strip('" '))
+            _log.log(level, "%s", match[2] if match else line.rstrip())
+
+
+def models_in(repository: Path) -> list[str]:
+    """Name the models of a repository: directories that hold a config.pbtxt."""
+    return sorted(config.parent.name for config in repository.glob("*/config.pbtxt"))
+
+
+def _server_arguments(
+    runtime: TritonRuntime, repository: Path, model_config_name: str, shared_memory_prefix: str
+) -> list[str]:
+    named = [f"--model-config-name={model_config_name}"] if model_config_name else []
+    return [
+        f"--model-repository={repository}",
+        f"--backend-directory={runtime.backends}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+        "--model-control-mode=explicit",
+        f"--grpc-address={_LOOPBACK}",
+        f"--http-address={_LOOPBACK}",
+        f"--metrics-address={_LOOPBACK}",
+        "--allow-gpu-metrics=false",
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
+        *named,
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ask the kernel for free ports, all held at once so that they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((_LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _is_ready(http_url: str) -> bool:
+    connection = http.client.HTTPConnection(http_url, timeout=2)  # never through a proxy of the environment
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
