@@ -1,0 +1,31 @@
+"""What tests ask of a broker's topics and groups; messages go in and out with consumer.topics."""
+
+import uuid
+from collections.abc import Mapping
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
+
+_SECONDS = 30.0
+
+
+def create_topic(
+    bootstrap: str, prefix: str, partitions: int = 1, config: Mapping[str, str] | None = None
+) -> str:
+    """Create a topic of a name that no other test has, and return the name."""
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    # The client must outlive the answer: one that is collected earlier takes its requests with it.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+    admin.create_topics([topic], operation_timeout=_SECONDS)[name].result(_SECONDS)
+    return name
+
+
+def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
+    """Return the committed offset of each partition of a topic; partitions without one are left out."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    asked = ConsumerGroupTopicPartitions(group)
+    answer = admin.list_consumer_group_offsets([asked])[group].result(_SECONDS)
+    found: list[TopicPartition] = answer.topic_partitions or []
+    return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
