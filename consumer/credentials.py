@@ -1,0 +1,143 @@
+"""What is secret in an event, and how it is taken out before anything leaves the program.
+
+Two kinds: values under a name that says so (`storage_secret`, `password`), and links that open a door by
+themselves (a signed URL, a camera's URL with a login in it) under whatever name. Names are compared without
+case, `_` and `-`. Not secret, and kept: `event-token`, `publickey` and `productid` of the metadata (the
+README's results carry them), and the stages' state such as `monitorStage` (later stages read it; what is
+secret inside it is taken out as everywhere else).
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+MASK = "***"
+
+SHORTEST_KNOWN_SECRET = 6
+"""Shorter settings are not masked by value: `xxx` or `user` would tear holes into everything."""
+
+_SECRET_NAMES = frozenset(
+    {
+        # What Hub hands to a classifier in `data` and `storage`: the address goes with its keys.
+        "storageuri", "storageaccesskey", "storagesecret", "storagesecretkey",
+        "accesskey", "accesskeyid", "secretkey", "secretaccesskey", "secret",
+        "privatekey", "apikey", "encryptionkey", "symmetrickey", "sharedkey", "accountkey",
+        "connectionstring",
+        "password", "passwd", "passphrase", "credentials", "authorization", "cookie", "jwt",
+        "token", "accesstoken", "refreshtoken", "idtoken", "bearertoken", "sessiontoken", "authtoken",
+        "sastoken",
+        "signedurl", "presignedurl",
+    }
+)  # fmt: skip
+_SECRET_ENDINGS = ("password", "secret", "secretkey", "accesskey", "accesskeyid", "privatekey", "apikey",
+                   "signedurl")  # fmt: skip
+"""`vaultOverrideSecretKey`, `thumbnailSignedUrl`: what stands in front says whose, not what."""
+
+_BEARER_PARAMETERS = frozenset({"signature", "sig", "awsaccesskeyid", "keypairid", "policy"})
+"""Query parameters that make a link a key; those of S3 and Google Cloud are known by their beginning."""
+
+_LINK = re.compile(r"""[a-z][a-z0-9+.-]{1,15}://[^\s"'<>\\]++""", re.IGNORECASE)
+_NAME_AND_VALUE = re.compile(
+    r"""(?P<before>(?P<quote>\\?["']?)(?P<name>[a-z][a-z_-]{2,63}+)(?P=quote)\s*+[:=]\s*+)
+        (?P<value>\\?"(?:[^"\\]|\\[^"])*+\\?"? | '[^']*+'? | [^\s"',;&{}\[\]\\]++)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether the value under this name is a credential."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    return plain in _SECRET_NAMES or plain.endswith(_SECRET_ENDINGS)
+
+
+def mask_links(text: str) -> str:
+    """Return the text with logins and signatures of links masked; scheme, host and path stay."""
+    return _LINK.sub(lambda match: _masked_link(match.group()), text)
+
+
+def remove_credentials(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an event without its credentials: secret names left out, links masked."""
+    return {
+        name: _without_credentials(value)
+        for name, value in event.items()
+        if not (isinstance(name, str) and is_secret_name(name))
+    }
+
+
+def mask_payload(payload: bytes, known_secrets: Collection[str] = ()) -> bytes:
+    """Return a message with its credentials masked, still of the same shape and good for a replay.
+
+    JSON is masked by name at any depth; anything else (and what a parser does not see: doubled names) by
+    patterns, as well as possible. A message without credentials comes back byte for byte.
+
+    Args:
+        payload: the value of a message, JSON or not.
+        known_secrets: values of our own settings, masked wherever they stand.
+    """
+    try:
+        parsed = json.loads(payload)
+        masked = _with_masks(parsed)
+        if masked != parsed:
+            payload = json.dumps(masked).encode()
+    except (ValueError, RecursionError):
+        pass  # not JSON, or nothing that a parser takes: the patterns below have to do
+    # Latin-1 gives every byte one character and back, so that what is not masked stays as it was.
+    text = _NAME_AND_VALUE.sub(_masked_value, mask_links(payload.decode("latin-1")))
+    for secret in sorted(known_secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_KNOWN_SECRET:
+            text = text.replace(secret.encode("utf-8", "surrogateescape").decode("latin-1"), MASK)
+    return text.encode("latin-1")
+
+
+def _without_credentials(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, Mapping):
+        return remove_credentials(value)
+    if isinstance(value, list):
+        return [_without_credentials(item) for item in value]
+    return _masked_string(value) if isinstance(value, str) else value
+
+
+def _with_masks(value: Any) -> Any:  # noqa: ANN401  # any JSON value
+    if isinstance(value, dict):
+        # An empty value tells nothing, and null stays null, so that the types survive a replay.
+        return {
+            name: MASK if is_secret_name(name) and item not in (None, "") else _with_masks(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_masks(item) for item in value]
+    return _masked_string(value) if isinstance(value, str) else value
+
+
+def _masked_string(text: str) -> str:
+    masked = mask_links(text)
+    # Some producers put JSON into a string (`payload.result`); plain text, a recording's key, stays as it is.
+    if masked.lstrip()[:1] in ("{", "["):
+        masked = _NAME_AND_VALUE.sub(_masked_value, masked)
+    return masked
+
+
+def _masked_value(match: re.Match[str]) -> str:
+    value = match["value"]
+    if not is_secret_name(match["name"]) or value in ("null", "true", "false", '""', "''"):
+        return match.group()
+    quote = '\\"' if value.startswith('\\"') else value[0] if value[0] in "\"'" else ""
+    return f"{match['before']}{quote}{MASK}{quote}"
+
+
+def _masked_link(link: str) -> str:
+    scheme, _, rest = link.partition("://")
+    address, query_mark, query = re.match(r"([^?#]*+)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
+    authority, slash, path = address.partition("/")
+    if "@" in authority:
+        authority = f"{MASK}@{authority.rpartition('@')[2]}"
+    if query and (path.endswith("storage/signed") or any(map(_is_bearer, re.split("[&;?#]", query)))):
+        query = MASK
+    return f"{scheme}://{authority}{slash}{path}{query_mark}{query}"
+
+
+def _is_bearer(parameter: str) -> bool:
+    name = unquote_plus(parameter.partition("=")[0]).lower().replace("-", "").replace("_", "")
+    return name.startswith(("xamz", "xgoog")) or name in _BEARER_PARAMETERS or is_secret_name(name)
