@@ -1,0 +1,261 @@
+"""Settings: one typed object from the environment and a YAML file, or every problem at once.
+
+The environment wins over the file of `--config`. The variables themselves are in consumer/setting_fields.py.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from consumer import older_images
+from consumer.errors import SettingsError
+from consumer.masking import MASK, Masker
+from consumer.setting_fields import DetectSettings, Settings
+from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown
+
+__all__ = [
+    "DetectSettings",
+    "Setting",
+    "Settings",
+    "describe",
+    "known_names",
+    "load",
+    "load_detect",
+    "secret_values",
+    "variables",
+    "warnings",
+]
+
+S = TypeVar("S", bound=DetectSettings)
+
+
+def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
+    """Return the settings of `vault-ml run`.
+
+    Raises:
+        SettingsError: with every problem, each beginning with the name that the user wrote.
+    """
+    return _load(Settings, environ, config_file)
+
+
+def load_detect(
+    environ: Mapping[str, str],
+    config_file: Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> DetectSettings:
+    """Return the settings of `vault-ml detect`.
+
+    Args:
+        environ: as os.environ.
+        config_file: the YAML file of `--config`.
+        options: what the command line says, by variable name; wins over the rest, None means not given.
+
+    Raises:
+        SettingsError: with every problem, each beginning with the name that the user wrote.
+    """
+    given = {name: str(value) for name, value in (options or {}).items() if value is not None}
+    return _load(DetectSettings, environ, config_file, given)
+
+
+def variables(kind: type[DetectSettings] = Settings) -> dict[str, Variable]:
+    """Return every variable of a kind of settings, by its own name, in the order of the table."""
+    fields = sorted(kind.model_fields.items(), key=lambda each: each[0] in DetectSettings.model_fields)
+    return {
+        field_name.upper(): each
+        for field_name, field in fields
+        for each in field.metadata
+        if isinstance(each, Variable)
+    }
+
+
+def known_names() -> frozenset[str]:
+    """Return every name that means something: variables, aliases and their `_FILE` forms."""
+    return frozenset(
+        written
+        for name, variable in variables().items()
+        for written in (*variable.names(name), *variable.file_names(name))
+    )
+
+
+def warnings(
+    environ: Mapping[str, str], config_file: Path | None = None, dev: Path = Path("/dev")
+) -> list[str]:
+    """Return a sentence for each thing that is set and does not do what it seems to."""
+    known = known_names()
+    sentences = older_images.warnings(environ) + older_images.gpu_warnings(environ, dev)
+    sentences += [
+        f"{name} is not a setting of vault-ml: did you mean {meant}?"
+        for name, meant in near_misses(environ, known | older_images.ADVICE.keys())
+        if name not in older_images.ADVICE
+    ]
+    found = find_all(variables(), environ, _read(config_file)).found
+    return sentences + [
+        f"{found[name].label} is set but does nothing: {why}"
+        for name, why in _idle(found).items()
+        if name in found
+    ]
+
+
+def _idle(found: Mapping[str, Found]) -> dict[str, str]:
+    security = found["KAFKA_SECURITY"].value.upper() if "KAFKA_SECURITY" in found else "PLAINTEXT"
+    idle = {}
+    if "KAFKA_SECURITY" in found and not security.startswith("SASL"):
+        for name in ("KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_MECHANISM"):
+            idle[name] = (
+                f"KAFKA_SECURITY={security} does not log in; set SASL_SSL or SASL_PLAINTEXT, or remove it."
+            )
+    if not security.endswith("SSL"):
+        idle["KAFKA_CA_FILE"] = (
+            f"KAFKA_SECURITY={security} does not encrypt; set SASL_SSL or SSL, or remove it."
+        )
+    if "VAULT_API_URL" in found and found["VAULT_API_URL"].value.lower().startswith("http:"):
+        idle["VAULT_CA_FILE"] = "VAULT_API_URL begins with http://; use https:// or remove it."
+    return idle
+
+
+def _read(config_file: Path | None) -> ConfigFile | None:
+    return None if config_file is None else read_config_file(config_file, known_names(), older_images.ADVICE)
+
+
+@cache
+def _adapters(kind: type[DetectSettings]) -> dict[str, TypeAdapter[Any]]:
+    return {
+        name.lower(): TypeAdapter(kind.model_fields[name.lower()].rebuild_annotation())
+        for name in variables(kind)
+    }
+
+
+def _load(
+    kind: type[S],
+    environ: Mapping[str, str],
+    config_file: Path | None,
+    options: Mapping[str, str] | None = None,
+) -> S:
+    config = _read(config_file)
+    findings = find_all(variables(kind), environ, config)
+    for name, value in (options or {}).items():
+        findings.found[name] = Found(value, f"{name} (command line)", "command line")
+    problems = [*(config.problems if config else ()), *findings.problems]
+    values: dict[str, Any] = {}
+    for field_name, adapter in _adapters(kind).items():
+        name, field = field_name.upper(), kind.model_fields[field_name]
+        found = findings.found.get(name)
+        if name in findings.unusable:
+            continue
+        if found is not None:
+            try:
+                values[field_name] = adapter.validate_python(found.value)
+            except ValidationError as error:
+                problems.append(_sentence(found, variables(kind)[name], error))
+        elif field.is_required():
+            problems.append(f"{name} is not set: give {variables(kind)[name].expects}.")
+        else:
+            values[field_name] = field.get_default(call_default_factory=True, validated_data=values)
+    problems += _conflicts(values, findings.found, findings.unusable)
+    if problems:
+        mask = Masker(found.value for name, found in findings.found.items() if variables(kind)[name].secret)
+        raise SettingsError([mask(problem) for problem in problems])
+    origins = {name: found.origin for name, found in findings.found.items()}
+    return kind(**values, origins=origins)
+
+
+def _sentence(found: Found, variable: Variable, error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "value_error":
+        return f"{found.label} {first['ctx']['error']}"
+    if variable.secret:
+        return f"{found.label} cannot be used: give {variable.expects}."
+    return f"{found.label} is {shown(found.value)}: give {variable.expects}."
+
+
+def _conflicts(
+    values: Mapping[str, Any], found: Mapping[str, Found], unusable: Collection[str]
+) -> Iterator[str]:
+    """Yield a sentence for each pair of settings that are fine alone and wrong together."""
+    yield from _login_conflicts(values, found, unusable)
+    yield from _topic_conflicts(values, found)
+    limit, deadline = values.get("recording_time_limit"), values.get("recording_deadline")
+    if limit is not None and deadline is not None and limit > deadline:
+        yield from _too_long(found, "RECORDING_TIME_LIMIT", limit, "RECORDING_DEADLINE", deadline)
+    timeout = values.get("triton_timeout")
+    if timeout is not None and limit is not None and timeout > limit:
+        yield from _too_long(found, "TRITON_TIMEOUT", timeout, "RECORDING_TIME_LIMIT", limit)
+
+
+def _too_long(
+    found: Mapping[str, Found], shorter: str, seconds: float, longer: str, longer_seconds: float
+) -> Iterator[str]:
+    if shorter in found:
+        yield f"{found[shorter].label} is {seconds:g} seconds: give at most {longer} ({longer_seconds:g})."
+    else:
+        label = found[longer].label if longer in found else longer
+        yield f"{label} is {longer_seconds:g} seconds: give at least {shorter} ({seconds:g}), or lower it."
+
+
+def _login_conflicts(
+    values: Mapping[str, Any], found: Mapping[str, Found], unusable: Collection[str]
+) -> Iterator[str]:
+    security = values.get("kafka_security")
+    if security is None:  # wrong, and said so already; or no setting of `detect`
+        return
+    for name in ("KAFKA_USERNAME", "KAFKA_PASSWORD"):
+        if "KAFKA_SECURITY" not in found and name in found:
+            yield (
+                f"KAFKA_SECURITY is not set, but {found[name].label} is: give SASL_SSL (encrypted) "
+                "or SASL_PLAINTEXT (the brokers that come with Vault)."
+            )
+            return
+        if security.startswith("SASL") and name not in found and name not in unusable:
+            yield f"{name} is not set, but KAFKA_SECURITY is {security}: give the login of the brokers."
+
+
+def _topic_conflicts(values: Mapping[str, Any], found: Mapping[str, Found]) -> Iterator[str]:
+    taken: dict[str, str] = {}
+    for name in ("QUEUE_NAME", "QUEUE_TARGET", "QUEUE_DEAD_LETTER"):
+        topic = values.get(name.lower())
+        label = found[name].label if name in found else name
+        if topic in taken:
+            yield f"{label} is {topic!r} like {taken[topic]}: give another topic, or results become events."
+        elif topic is not None:
+            taken[topic] = label
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variable in force: its value as it may be shown, and where it came from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def describe(settings: DetectSettings) -> list[Setting]:
+    """Return every variable in force: secrets masked, with where it came from."""
+    return [
+        Setting(name, _in_words(getattr(settings, name.lower())), settings.origins.get(name, "default"))
+        for name in variables(type(settings))
+    ]
+
+
+def _in_words(value: object) -> str:
+    match value:
+        case None | ():
+            return "(not set)"
+        case SecretStr():
+            return MASK
+        case tuple():
+            return ",".join(map(str, value))
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
+def secret_values(settings: DetectSettings) -> tuple[str, ...]:
+    """Return the secrets in force, for logs.configure() and whatever else must mask them."""
+    values = (getattr(settings, field_name) for field_name in type(settings).model_fields)
+    return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
