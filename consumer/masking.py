@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus
 
-MASK = "***"
+from consumer.credentials import MASK, is_secret_name
 
 SHORTEST_SECRET = 4
 """Characters. Shorter values ("xxx", "on") occur in ordinary words; masking them would garble the text."""
@@ -13,11 +14,6 @@ SHORTEST_SECRET = 4
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s\"'<>@]+@")
 # A signed link is a password: what follows `?` is dropped, in whole URLs and in the paths that urllib3 logs.
 _QUERY = re.compile(r"(?<=[^\s\"'<>?])\?[^\s\"'<>?=&]+=[^\s\"'<>]*")
-_SECRET_KEY = re.compile(
-    r"secret|passw|access_?-?key|token$|authorization|credential|signed_?-?url|api_?-?key", re.IGNORECASE
-)
-_HARMLESS_KEYS = frozenset({"event-token"})
-"""Looks like a secret and is none: Kerberos agents write a constant number there."""
 
 
 class Masker:
@@ -47,7 +43,7 @@ class Masker:
             case str():
                 return self(value)
             case dict():
-                return {self(str(key)): self._entry(str(key), inner) for key, inner in value.items()}
+                return {self(str(key)): inner for key, inner in self.fields(value).items()}
             case list() | tuple() | set() | frozenset():
                 return [self.value(inner) for inner in value]
             case bytes():
@@ -55,15 +51,12 @@ class Masker:
             case _:
                 return self(repr(value))
 
-    def _entry(self, key: str, value: object) -> object:
-        if isinstance(value, str) and value and is_secret_key(key):
-            return MASK
-        return self.value(value)
-
-
-def is_secret_key(key: str) -> bool:
-    """Tell whether the key names a secret, as `storage_secret` and `signedUrl` do."""
-    return _SECRET_KEY.search(key) is not None and key.lower() not in _HARMLESS_KEYS
+    def fields(self, fields: Mapping[Any, object]) -> dict[Any, object]:
+        """Return the fields with masked values; a field named like a credential is masked whole."""
+        return {
+            name: MASK if is_secret_name(str(name)) and value not in (None, "") else self.value(value)
+            for name, value in fields.items()
+        }
 
 
 def _forms(secret: str) -> set[str]:

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from consumer import older_images
+from consumer.credentials import MASK
 from consumer.errors import SettingsError
-from consumer.masking import MASK, Masker
+from consumer.masking import Masker
 from consumer.setting_fields import DetectSettings, Settings
 from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown
 

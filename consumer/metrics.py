@@ -1,0 +1,180 @@
+"""Metrics: what happened, as Prometheus reads it. Every label has few values, so that the series stay few."""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+from consumer.analysis import Analysis
+
+MOST_VALUES_PER_LABEL = 40
+"""Further values count as `other`: a series lives as long as the pod, in the server too."""
+
+_STAGE_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_WORD = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
+
+Part = Literal["vault", "triton", "kafka", "recordings"]
+"""`recordings`: different ones fail in a row, and nobody knows yet which part is to blame."""
+Stage = Literal["download", "decode", "wait", "inference", "deliver"]
+STAGES: tuple[Stage, ...] = ("download", "decode", "wait", "inference", "deliver")
+PARTS: tuple[Part, ...] = ("vault", "triton", "kafka", "recordings")
+FRAME_FATES = ("decoded", "inferred", "not_sampled", "not_needed", "undecodable", "dropped")
+"""The counts of a ledger that vault_ml_frames_total shows."""
+
+
+class _Words:
+    """Lets the first few values of a label through and calls the rest `other`."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, word: str) -> str:
+        if not word or word in self._seen:
+            return word
+        if not _WORD.fullmatch(word) or len(self._seen) >= MOST_VALUES_PER_LABEL:
+            return "other"
+        self._seen.add(word)
+        return word
+
+
+class Metrics:
+    """The series of one consumer pod, with a method for each thing that can happen.
+
+    Args:
+        registry: where the series are registered; one Metrics per registry.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._outcomes, self._reasons, self._retry_reasons = _Words(), _Words(), _Words()
+        self._letter_reasons = _Words()
+        self._recordings = Counter(
+            "vault_ml_recordings",
+            "Recordings whose outcome is confirmed in Kafka, by outcome and reason.",
+            ["outcome", "reason"],
+            registry=registry,
+        )
+        self._dead_letters = Counter(
+            "vault_ml_dead_letters",
+            "Events that became dead letters, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            "vault_ml_retries",
+            "Tries at a recording that failed and are made again, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "vault_ml_stage_seconds",
+            "Seconds that a recording spent in a stage.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._frames = Counter(
+            "vault_ml_frames",
+            "Packets and frames of recordings, by what became of them.",
+            ["what"],
+            registry=registry,
+        )
+        self._bytes = Counter("vault_ml_bytes", "Bytes downloaded from Vault.", registry=registry)
+        self._given_back = Counter(
+            "vault_ml_given_back",
+            "Events given back unfinished to the partition's next owner.",
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "vault_ml_in_flight",
+            "Recordings taken from Kafka whose outcome is not confirmed yet.",
+            registry=registry,
+        )
+        self._lag = Gauge(
+            "vault_ml_lag",
+            "Messages of an assigned partition after the last committed one.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self._outage = Gauge(
+            "vault_ml_outage", "1 while work waits because this part is away.", ["part"], registry=registry
+        )
+        self._worker_restarts = Counter(
+            "vault_ml_worker_restarts",
+            "Worker processes that died or hung and were replaced.",
+            registry=registry,
+        )
+        self._model = Info("vault_ml_model", "The model version that answered last.", registry=registry)
+        ProcessCollector(registry=registry)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Make the expected series exist, as rate() and increase() miss the first event of a new one."""
+        for outcome in ("done", "partial"):
+            self._recordings.labels(self._outcomes(outcome), "")
+        for stage in STAGES:
+            self._stages.labels(stage)
+        for what in FRAME_FATES:
+            self._frames.labels(what)
+        for part in PARTS:
+            self._outage.labels(part)
+
+    def recording_finished(
+        self, outcome: str, reason: str = "", seconds: Mapping[str, float] | None = None
+    ) -> None:
+        """Count a recording whose outcome is confirmed.
+
+        Args:
+            outcome: done, partial, skipped or dead-letter.
+            reason: why, for the last two.
+            seconds: by stage; a stage that was not reached is left out.
+        """
+        self._recordings.labels(self._outcomes(outcome), self._reasons(reason)).inc()
+        for stage, spent in (seconds or {}).items():
+            if stage in STAGES:
+                self._stages.labels(stage).observe(max(0.0, spent))
+        if outcome == "dead-letter":
+            self._dead_letters.labels(self._letter_reasons(reason)).inc()
+
+    def looked_at(self, analysis: Analysis) -> None:
+        """Count the packets and frames of a recording's ledger, and note the model version that answered."""
+        for what, count in (analysis.ledger or {}).items():
+            if what in FRAME_FATES:
+                self._frames.labels(what).inc(sum(count.values()) if isinstance(count, Mapping) else count)
+        if analysis.model_version:
+            self.model_answered(analysis.model_name, analysis.model_version, analysis.model_digest)
+
+    def model_answered(self, name: str, version: str, digest: str) -> None:
+        """Note the model version in use; it replaces the one before."""
+        self._model.info({"name": name, "version": version, "digest": digest})
+
+    def downloaded(self, size_bytes: int) -> None:
+        """Count what was downloaded from Vault."""
+        self._bytes.inc(size_bytes)
+
+    def retried(self, reason: str) -> None:
+        """Count a failed try that is made again."""
+        self._retries.labels(self._retry_reasons(reason)).inc()
+
+    def worker_replaced(self) -> None:
+        """Count a worker process that died or hung."""
+        self._worker_restarts.inc()
+
+    def given_back(self, events: int = 1) -> None:
+        """Count events given back unfinished, on a rebalance or at the end."""
+        self._given_back.inc(events)
+
+    def in_flight(self, recordings: int) -> None:
+        """Say how many recordings are taken and not confirmed."""
+        self._in_flight.set(recordings)
+
+    def lag(self, messages: Mapping[tuple[str, int], int]) -> None:
+        """Say how far behind each assigned partition is; one that is not named is not ours any more."""
+        self._lag.clear()
+        for (topic, partition), behind in messages.items():
+            self._lag.labels(topic, str(partition)).set(max(0, behind))
+
+    def outage(self, part: Part, away: bool) -> None:
+        """Say that work waits for a part, or that the part is back."""
+        self._outage.labels(part).set(1 if away else 0)
