@@ -1,0 +1,162 @@
+"""Transfer: one HTTP request of the Vault client, from asking to a file, with its failures in our words.
+
+Nothing of a network error's own text is kept: it holds the URL, and with it the signature.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import BinaryIO
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+
+from consumer.egress import GuardedSession, host_of
+from consumer.errors import (
+    Outage,
+    RecordingRefused,
+    RecordingTooLarge,
+    RecordingUnavailable,
+    SignedUrlExpired,
+    UrlForbidden,
+)
+
+MAX_ANSWER_BYTES = 65536
+"""Of an answer that is not a recording: a link and a few words."""
+_CHUNK_BYTES = 1 << 20
+_HEALING_STATUS = frozenset({408, 421, 423, 425, 429})
+_PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"{")
+
+
+class Interrupted(RecordingUnavailable):
+    """The connection broke off: worth another try at once."""
+
+
+@contextmanager
+def ask(
+    session: GuardedSession,
+    method: str,
+    url: str,
+    *,
+    headers: dict[str, bytes] | None = None,
+    timeout_seconds: tuple[float, float],
+) -> Iterator[requests.Response]:
+    """Give the answer to one request, its body not yet read; redirects are answers too.
+
+    Args:
+        session: carries the request.
+        method, url, headers: what is asked.
+        timeout_seconds: to connect, and for one silence.
+
+    Raises:
+        Interrupted, RecordingUnavailable: no connection, no answer in time, or a body that breaks off.
+        UrlForbidden: not a URL, or it leads to an inside address.
+    """
+    host = host_of(url)
+    try:
+        with session.fetch(method, url, headers=headers, timeout=timeout_seconds) as response:
+            yield response
+    except (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        raise RecordingUnavailable(f"{host} did not answer in time.") from None
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        raise RecordingUnavailable(
+            f"The certificate of {host} is not trusted: name its CA in VAULT_CA_FILE."
+        ) from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
+        raise UrlForbidden("A link to the recording is not a valid URL: not followed.") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
+        kind = type(error).__name__
+        raise Interrupted(f"The connection to {host} failed or broke off ({kind}).") from None
+
+
+def redirect_target(response: requests.Response) -> str | None:
+    """Return where an answer leads on to, or None when it does not."""
+    target = response.headers.get("Location")
+    if target is None or response.status_code not in (301, 302, 303, 307, 308):
+        return None
+    try:
+        return urljoin(response.url, target)
+    except ValueError:
+        raise UrlForbidden("A redirect leads to something that is not a URL: not followed.") from None
+
+
+def check_status(response: requests.Response, who: str) -> None:
+    """Return if the answer is a 200; `who` begins the sentence of the error.
+
+    Raises:
+        SignedUrlExpired: a 403 that says so.
+        RecordingRefused: any other 4xx that is not about load or time.
+        RecordingUnavailable: everything else.
+    """
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    if status == HTTPStatus.FORBIDDEN and b"expired" in read_answer(response).lower():
+        raise SignedUrlExpired(f"{who} has expired (403): the next try asks Vault for a new link.")
+    if 400 <= status < 500 and status not in _HEALING_STATUS:
+        raise RecordingRefused(
+            f"{who} refuses this recording with {status}: see whether it is still stored, and for whom."
+        )
+    raise RecordingUnavailable(f"{who} answered with {status} instead of the recording.")
+
+
+def read_answer(response: requests.Response) -> bytes:
+    """Return the body of an answer that is not a recording, at most MAX_ANSWER_BYTES of it."""
+    answer = b""
+    for chunk in _chunks(response):
+        answer += chunk
+        if len(answer) >= MAX_ANSWER_BYTES:
+            break
+    return answer[:MAX_ANSWER_BYTES]
+
+
+def save_recording(response: requests.Response, file: BinaryIO, *, who: str, max_bytes: int) -> None:
+    """Write the body of an answer into a file, from the file's beginning; never more than the limit.
+
+    Raises:
+        RecordingTooLarge: it says so, or more bytes come than allowed.
+        RecordingUnavailable: it is a page or a message.
+        Outage: the disk is full.
+        RecordingRefused, SignedUrlExpired: see check_status.
+    """
+    check_status(response, who)
+    too_large = RecordingTooLarge(
+        f"The recording is larger than {max_bytes} bytes: raise MAX_RECORDING_BYTES to look at it."
+    )
+    declared = response.headers.get("Content-Length", "")
+    if declared.isdecimal() and len(declared) < 20 and int(declared) > max_bytes:
+        raise too_large
+    written = 0
+    with _full_disk_is_an_outage():
+        file.seek(0)
+        file.truncate()
+    for chunk in _chunks(response):
+        if written == 0 and _is_page(response, chunk):
+            raise RecordingUnavailable(f"{who} answered with a page or a message instead of a recording.")
+        written += len(chunk)
+        if written > max_bytes:
+            raise too_large
+        with _full_disk_is_an_outage():
+            file.write(chunk)
+    with _full_disk_is_an_outage():
+        file.flush()
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    # read1 gives what has come; read would wait for a full chunk, however slowly it drips.
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        yield chunk
+
+
+def _is_page(response: requests.Response, chunk: bytes) -> bool:
+    kind = response.headers.get("Content-Type", "").lower()
+    return kind.startswith("text/html") or chunk[:64].lstrip().lower().startswith(_PAGE_STARTS)
+
+
+@contextmanager
+def _full_disk_is_an_outage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Outage(f"A recording cannot be written to disk ({error.strerror}): make room there.") from None
