@@ -70,7 +70,7 @@ def to_network(
 def from_bgr(image: UInt8Array, *, height: int, width: int, resize: Resize) -> NetworkFrame:
     """Do the same with a photo: uint8 [h, w, 3] in OpenCV's BGR order."""
     placement, size = _place(image.shape[1], image.shape[0], height=height, width=width, resize=resize)
-    packed = cv2.cvtColor(_shrink(image, size), cv2.COLOR_BGR2YUV_I420).reshape(-1)
+    packed = np.asarray(cv2.cvtColor(_shrink(image, size), cv2.COLOR_BGR2YUV_I420), np.uint8).reshape(-1)
     area = size[0] * size[1]
     half = (size[1] // 2, size[0] // 2)
     y = packed[:area].reshape(size[1], size[0])

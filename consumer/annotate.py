@@ -1,0 +1,104 @@
+"""Annotate: draws what was found onto the pictures, as JPEG files for people."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from consumer.frames import UInt8Array, to_bgr
+from consumer.media import Media
+from consumer.video import open_recording
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class LabelledBox:
+    """One thing found: score 0..1; box_xyxy in pixels of the upright picture."""
+
+    label: str
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+
+
+def draw(image: UInt8Array, boxes: Sequence[LabelledBox]) -> UInt8Array:
+    """Give a copy of a BGR picture (uint8 [h, w, 3]) with labelled boxes; strokes grow with the picture."""
+    drawn = image.copy()
+    # The best score is drawn last, so that its label lies on top.
+    for box in sorted(boxes, key=lambda box: box.score):
+        _draw_box(drawn, box)
+    return drawn
+
+
+def write_jpeg(path: Path, image: UInt8Array) -> Path:
+    """Write a BGR picture (uint8 [h, w, 3]) as JPEG."""
+    encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not encoded:
+        raise ValueError(f"A picture of shape {image.shape} cannot be written as JPEG.")
+    path.write_bytes(data.tobytes())
+    return path
+
+
+def write_annotated_frames(
+    media: Media, found: Mapping[float, Sequence[LabelledBox]], directory: Path
+) -> list[Path]:
+    """Write one JPEG per looked-at frame of a recording into a directory, which is made where missing.
+
+    Args:
+        found: what was found, by `SampledFrame.time_seconds`.
+
+    Raises:
+        RecordingError: as `consumer.video.open_recording` and `Recording.frames_at`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    return list(_annotated(media, found, directory))
+
+
+def _annotated(media: Media, found: Mapping[float, Sequence[LabelledBox]], directory: Path) -> Iterator[Path]:
+    stem = Path(media.name).stem
+    with open_recording(media) as recording:
+        for frame in recording.frames_at(list(found)):
+            boxes = found[min(found, key=lambda time: abs(time - frame.time_seconds))]
+            image = draw(to_bgr(frame.picture, frame.rotation_degrees), boxes)
+            name = f"{stem}-frame-{frame.index:06d}-{frame.time_seconds:.2f}s.jpg"
+            yield write_jpeg(directory / name, image)
+
+
+def _draw_box(image: UInt8Array, box: LabelledBox) -> None:
+    height, width = image.shape[:2]
+    colour = _colour(box.label)
+    stroke = max(1, round(min(height, width) / 240))
+    x1, y1, x2, y2 = (round(value) for value in box.box_xyxy)
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, stroke, cv2.LINE_AA)
+
+    text = f"{box.label} {box.score:.2f}"
+    scale = max(0.4, min(height, width) / 900)
+    weight = max(1, round(scale * 1.5))
+    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, weight)
+    margin = max(2, round(scale * 5))
+    tag_height = text_height + below + margin
+    tag_width = text_width + 2 * margin
+    # Above the box where there is room, inside it otherwise; never beyond the picture's edge.
+    top = y1 - tag_height if y1 >= tag_height else y1
+    left = max(0, min(x1 - stroke // 2, width - tag_width))
+    cv2.rectangle(image, (left, top), (left + tag_width, top + tag_height), colour, cv2.FILLED)
+    ink = (0, 0, 0) if _luma(colour) > 140 else (255, 255, 255)
+    base = top + tag_height - below
+    cv2.putText(image, text, (left + margin, base), _FONT, scale, ink, weight, cv2.LINE_AA)
+
+
+def _colour(label: str) -> tuple[int, int, int]:
+    """Give a label its own strong colour (BGR), the same in every picture and every run."""
+    # The golden ratio spreads any sequence of hues evenly; the checksum makes it depend on the label alone.
+    hue = int(zlib.crc32(label.encode()) * 0.618033988749895 % 1 * 180)
+    blue, green, red = cv2.cvtColor(np.array([[[hue, 210, 245]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
+    return int(blue), int(green), int(red)
+
+
+def _luma(colour: tuple[int, int, int]) -> float:
+    blue, green, red = colour
+    return 0.114 * blue + 0.587 * green + 0.299 * red
