@@ -1,10 +1,17 @@
 """The broker of the tests keeps what it promises; otherwise no test that uses it says anything."""
 
 import contextlib
+import socket
+import subprocess
+import sys
+import textwrap
 import time
 import uuid
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+import trustme
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from consumer.errors import SetupError
@@ -66,8 +73,41 @@ def test_a_frozen_broker_answers_again_when_thawed(own_kafka: KafkaBroker) -> No
 
 @pytest.mark.parametrize("user", KAFKA_USERS, ids=lambda user: user.mechanism)
 def test_a_user_logs_in_and_a_wrong_password_does_not(kafka: KafkaBroker, user: User) -> None:
-    assert _refusal(kafka, user, user.password) is None
-    assert _refusal(kafka, user, "a wrong password") == KafkaError._AUTHENTICATION
+    listener = {"bootstrap.servers": kafka.sasl_bootstrap, "security.protocol": "SASL_PLAINTEXT"}
+    assert _refusal(listener, user, user.password) is None
+    assert _refusal(listener, user, "a wrong password") == KafkaError._AUTHENTICATION
+
+
+def test_tls_needs_the_authority_of_the_broker(kafka: KafkaBroker, tmp_path: Path) -> None:
+    user = KAFKA_USERS[-1]
+    listener = {"bootstrap.servers": kafka.tls_bootstrap, "security.protocol": "SASL_SSL"}
+    assert _refusal(listener | {"ssl.ca.location": str(kafka.ca_file)}, user, user.password) is None
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    other = listener | {"ssl.ca.location": str(tmp_path / "other.pem")}
+    assert _refusal(other, user, user.password) == KafkaError._SSL
+
+
+def test_the_broker_ends_when_the_tests_are_killed(kafka: KafkaBroker, tmp_path: Path) -> None:
+    assert kafka  # Java and the jars are there
+    program = textwrap.dedent(
+        """
+        import pathlib, sys, time
+        from tests.brokers.kafka import KafkaBroker
+        with KafkaBroker(pathlib.Path(sys.argv[1])) as broker:
+            print(broker.bootstrap, flush=True)
+            time.sleep(600)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as tests:
+        assert tests.stdout is not None
+        host, port = tests.stdout.readline().decode().split(":")
+        tests.kill()
+    deadline = time.monotonic() + SECONDS
+    with contextlib.suppress(ConnectionRefusedError):
+        while time.monotonic() < deadline:
+            socket.create_connection((host, int(port)), timeout=1).close()
+            time.sleep(0.05)
+        pytest.fail("the broker still listens")
 
 
 def test_a_broker_that_cannot_start_shows_its_log(
@@ -82,13 +122,12 @@ def test_a_broker_that_cannot_start_shows_its_log(
         pass
 
 
-def _refusal(broker: KafkaBroker, user: User, password: str) -> int | None:
+def _refusal(listener: Mapping[str, str], user: User, password: str) -> int | None:
     """Return the code of the error that a login ends with; None when it is let in."""
     seen: list[int] = []
     client = Producer(
         {
-            "bootstrap.servers": broker.sasl_bootstrap,
-            "security.protocol": "SASL_PLAINTEXT",
+            **listener,
             "sasl.mechanism": user.mechanism,
             "sasl.username": user.name,
             "sasl.password": password,
@@ -103,6 +142,7 @@ def _refusal(broker: KafkaBroker, user: User, password: str) -> int | None:
             client.list_topics(timeout=0.5)
             return None
         client.poll(0)
-        if KafkaError._AUTHENTICATION in seen:
-            return KafkaError._AUTHENTICATION
+        refusals = {KafkaError._AUTHENTICATION, KafkaError._SSL}.intersection(seen)
+        if refusals:
+            return refusals.pop()
     return KafkaError._TIMED_OUT

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.cache import cache_directory
 from consumer.errors import SetupError
+from tests.brokers.certificates import write_certificates
 
 POM = Path(__file__).parents[2] / "scripts" / "kafka" / "pom.xml"
 READY_SECONDS = 60.0
@@ -41,7 +42,7 @@ Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 @dataclass(frozen=True)
 class User:
-    """Somebody who may log in on `KafkaBroker.sasl_bootstrap`."""
+    """Somebody who may log in on `KafkaBroker.sasl_bootstrap` and `tls_bootstrap`."""
 
     name: str
     password: str
@@ -67,8 +68,9 @@ def missing() -> str | None:
 class KafkaBroker:
     """A broker with its ports and data, as a context manager.
 
-    It listens twice: `bootstrap` asks for no login, `sasl_bootstrap` (SASL_PLAINTEXT) for that of a user.
-    Topics are not created by themselves, unless `settings` says so.
+    It listens three times: `bootstrap` asks for no login (PLAINTEXT), `sasl_bootstrap` for that of a user
+    (SASL_PLAINTEXT), `tls_bootstrap` too, with a certificate for 127.0.0.1 that `ca_file` vouches for
+    (SASL_SSL). Topics are not created by themselves, unless `settings` says so.
 
     Args:
         directory: an empty directory for its data, its configuration and its log.
@@ -84,9 +86,12 @@ class KafkaBroker:
         self._settings = dict(settings or {})
         self._log = directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        plain, sasl, self._controller_port = free_ports(3)
+        plain, sasl, tls, controller = free_ports(4)
         self.bootstrap = f"127.0.0.1:{plain}"
         self.sasl_bootstrap = f"127.0.0.1:{sasl}"
+        self.tls_bootstrap = f"127.0.0.1:{tls}"
+        self._controller = f"127.0.0.1:{controller}"
+        self.ca_file = directory / "ca.pem"
 
     def __enter__(self) -> Self:
         """Format the data directory, start the broker and wait until it is ready."""
@@ -144,6 +149,10 @@ class KafkaBroker:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
 
     @property
+    def _keystore(self) -> Path:
+        return self._directory / "broker.pem"
+
+    @property
     def _properties(self) -> Path:
         return self._directory / "server.properties"
 
@@ -169,26 +178,37 @@ class KafkaBroker:
         )
         if done.returncode != 0:
             raise SetupError(f"The storage could not be formatted:\n{done.stdout}{done.stderr}")
+        write_certificates(self.ca_file, self._keystore)
 
     def _server_properties(self) -> dict[str, str]:
         login = "org.apache.kafka.common.security"
-        plain = "".join(
+        users = "".join(
             f' user_{user.name}="{user.password}"' for user in self._users if user.mechanism == "PLAIN"
         )
-        return {
+        modules = {
+            "plain": f"{login}.plain.PlainLoginModule required{users};",
+            "scram-sha-256": f"{login}.scram.ScramLoginModule required;",
+            "scram-sha-512": f"{login}.scram.ScramLoginModule required;",
+        }
+        jaas = {
+            f"listener.name.{listener}.{mechanism}.sasl.jaas.config": module
+            for listener in ("login", "tls")
+            for mechanism, module in modules.items()
+        }
+        outside = f"PLAIN://{self.bootstrap},LOGIN://{self.sasl_bootstrap},TLS://{self.tls_bootstrap}"
+        return jaas | {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
+            "controller.quorum.bootstrap.servers": self._controller,
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAIN",
-            "listeners": f"PLAIN://{self.bootstrap},LOGIN://{self.sasl_bootstrap},"
-            f"CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAIN://{self.bootstrap},LOGIN://{self.sasl_bootstrap}",
-            "listener.security.protocol.map": "PLAIN:PLAINTEXT,LOGIN:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{outside},CONTROLLER://{self._controller}",
+            "advertised.listeners": outside,
+            "listener.security.protocol.map": "PLAIN:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SASL_SSL,"
+            "CONTROLLER:PLAINTEXT",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            "listener.name.login.plain.sasl.jaas.config": f"{login}.plain.PlainLoginModule required{plain};",
-            "listener.name.login.scram-sha-256.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
-            "listener.name.login.scram-sha-512.sasl.jaas.config": f"{login}.scram.ScramLoginModule required;",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._keystore),
             "log.dirs": str(self._directory / "data"),
             "auto.create.topics.enable": "false",
             # A single node: its own topics cannot have the three copies that are the default.
