@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 MASK = "***"
 
@@ -85,10 +85,15 @@ def mask_payload(payload: bytes, known_secrets: Collection[str] = ()) -> bytes:
         pass  # not JSON, or nothing that a parser takes: the patterns below have to do
     # Latin-1 gives every byte one character and back, so that what is not masked stays as it was.
     text = _NAME_AND_VALUE.sub(_masked_value, mask_links(payload.decode("latin-1")))
-    for secret in sorted(known_secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST_KNOWN_SECRET:
-            text = text.replace(secret.encode("utf-8", "surrogateescape").decode("latin-1"), MASK)
+    for form in sorted(_forms(known_secrets), key=len, reverse=True):
+        text = text.replace(form.encode().decode("latin-1"), MASK)
     return text.encode("latin-1")
+
+
+def _forms(known_secrets: Collection[str]) -> set[str]:
+    """Return the secrets as they stand in text, in JSON and in URLs."""
+    long_enough = [secret for secret in known_secrets if len(secret) >= SHORTEST_KNOWN_SECRET]
+    return {form for s in long_enough for form in (s, json.dumps(s)[1:-1], quote(s, safe=""), quote_plus(s))}
 
 
 def _without_credentials(value: Any) -> Any:  # noqa: ANN401  # any JSON value

@@ -40,12 +40,12 @@ class RecordingEvent:
 
     Args:
         raw: the whole event, unknown names included; may hold credentials, so it is not shown.
-        key: the recording's name in the store; empty only when `skip_reason` is `tombstone` or `empty-list`.
+        key: the recording's name in the store; empty only when `skip_reason` is `tombstone` or `empty_list`.
         source: the storage provider's name in Vault; may be empty.
         signed_url: a link to the recording, which may have run out; may be empty. A credential, not shown.
         file_size_bytes: what the event claims; not to be trusted.
         camera: `event-instancename`; may be empty.
-        skip_reason: why there is nothing to look at: `tombstone`, `empty-list`, `ondemand`, `not-a-video`.
+        skip_reason: why there is nothing to look at: `tombstone`, `empty_list`, `ondemand`, `not_a_video`.
         index: place among the events of one message, from 0.
     """
 
@@ -80,7 +80,7 @@ def parse_message(value: bytes | None) -> list[RecordingEvent | MalformedEvent]:
     except EventMalformed as error:
         return [MalformedEvent(payload=value, error=error)]
     if not entries:
-        return [RecordingEvent(raw={}, key="", skip_reason="empty-list")]
+        return [RecordingEvent(raw={}, key="", skip_reason="empty_list")]
     parsed: list[RecordingEvent | MalformedEvent] = []
     for index, entry in enumerate(entries):
         try:
@@ -222,4 +222,4 @@ def _header_text(text: object, name: str) -> str:
 def _skip_reason(raw: Mapping[str, Any], key: str) -> str | None:
     if raw.get("request") == "ondemand":
         return "ondemand"
-    return "not-a-video" if _NOT_VIDEO.search(key) else None
+    return "not_a_video" if _NOT_VIDEO.search(key) else None

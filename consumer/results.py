@@ -68,7 +68,7 @@ def build_result(
     if fits(len(ranked)):
         return message(len(ranked))
     if not fits(0):
-        whole, echoed = False, _reduced(event, echoed)
+        whole, echoed = False, readme_event(event)
     enough, too_many = 0, len(ranked)
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
@@ -83,6 +83,16 @@ def result_id(event: RecordingEvent, model_digest: str, position: Position) -> s
     """
     identity = [event.source, event.key, model_digest] if event.key else [str(position)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def readme_event(event: RecordingEvent) -> dict[str, Any]:
+    """Return an event without its bulk: the README's names where small, and of the payload the key."""
+    kept = {
+        name: value
+        for name, value in remove_credentials(event.raw).items()
+        if name in _README_NAMES and len(_json(value)) <= _SMALL_BYTES
+    }
+    return {**kept, "source": event.source, "payload": {"key": event.key}}
 
 
 def frames_value(recording_name: str, analysis: Analysis) -> dict[str, Any]:
@@ -202,16 +212,6 @@ def _truncation(kept: int, found: int, *, whole_event: bool) -> str | None:
     if kept == found and whole_event:
         return None
     return _json({"detections": kept, "of": found, "event": "whole" if whole_event else "reduced"})
-
-
-def _reduced(event: RecordingEvent, echoed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the event with the README's names only, small values only, and the key of its payload."""
-    kept = {
-        name: value
-        for name, value in echoed.items()
-        if name in _README_NAMES and len(_json(value)) <= _SMALL_BYTES
-    }
-    return {**kept, "source": event.source, "payload": {"key": event.key}}
 
 
 def _json(value: object) -> str:
