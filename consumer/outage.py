@@ -1,15 +1,15 @@
 """Tells an outage from one bad recording, and says when to try again.
 
-An outage closes the gate: nothing is sent to work but one probe at a time, the partitions are paused,
-and no deadline of a recording runs. What closes it: an `Outage` (Vault's /ping fails, Triton is away,
-the broker does not confirm), or different recordings in a row that fail in a way that something shared
-could explain. What opens it: any recording whose shared parts answered.
+An outage closes the gate: nothing is sent to work but one probe at a time, the partitions are paused, and no
+deadline of a recording runs. What closes it: an `Outage` (Vault's /ping fails, Triton is away), a SetupError
+(the model no longer keeps the contract), or different recordings in a row that fail in a way that something
+shared could explain. What opens it: any recording whose shared parts answered.
 """
 
 import random
 from dataclasses import dataclass, field
 
-from consumer.errors import MayHeal, Outage, VaultMLError
+from consumer.errors import MayHeal, Outage, SetupError, VaultMLError
 
 DIFFERENT_RECORDINGS_IN_A_ROW = 3
 FIRST_WAIT_SECONDS = 0.5
@@ -37,7 +37,7 @@ class OutageGate:
 
     def failed(self, recording: str, error: VaultMLError, now: float) -> bool:
         """Take note of a failed try; return True when it is an outage, not the recording's own fault."""
-        if isinstance(error, Outage):
+        if isinstance(error, Outage | SetupError):
             self._close(error, now)
             return True
         if not (isinstance(error, MayHeal) and error.suspects_outage):

@@ -6,15 +6,18 @@ processes is JSON text in both directions.
 
 import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
 import pebble
+import structlog
 
 from consumer.errors import WorkerDied
+
+_log = structlog.get_logger("vault-ml.pool")
 
 TaskFunction = Callable[[str], str]
 
@@ -88,14 +91,18 @@ class WorkerPool:
         return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
 
     def _answer(self, future: Future[str]) -> str | WorkerDied:
-        try:
+        if future.cancelled():
+            return WorkerDied("The worker pool was stopped.")
+        error = future.exception()
+        if error is None:
             return future.result()
-        except TimeoutError:
+        if isinstance(error, TimeoutError):
             return WorkerDied(
                 f"A worker was still busy after {self._time_limit_seconds:g} s and was ended "
                 "(RECORDING_TIME_LIMIT)."
             )
-        except (pebble.ProcessExpired, BrokenProcessPool) as error:
+        if isinstance(error, pebble.ProcessExpired | BrokenProcessPool):
             return WorkerDied(f"A worker process died on it ({error}).")
-        except CancelledError:
-            return WorkerDied("The worker pool was stopped.")
+        # A fault of ours: it must cost this recording, not the service.
+        _log.error("a worker failed in a way that nobody foresaw", exc_info=error)
+        return WorkerDied(f"A worker failed on it: {type(error).__name__}: {error}")

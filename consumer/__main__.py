@@ -1,0 +1,5 @@
+"""`python -m consumer` is `vault-ml`."""
+
+from consumer.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""Backlog: the recordings in hand, from fetched to finished; which may be tried next, and when."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from consumer.events import RecordingEvent
+from consumer.messages import Position
+from consumer.offsets import PartitionProgress
+
+
+@dataclass(eq=False)
+class InHand:
+    """One recording in hand; times are seconds of the service's monotonic clock."""
+
+    event: RecordingEvent
+    position: Position
+    progress: PartitionProgress
+    fetched_at: float
+    payload: bytes = field(repr=False)
+    """The message that it came in, for a dead letter."""
+    attempts: int = 0
+    worker_deaths: int = 0
+    failing_since: float | None = None
+    """When the first try failed, on the clock that stands still during outages."""
+    started_at: float = 0.0
+
+
+MAX_WORKER_DEATHS = 3
+"""A recording that ends worker processes is not tried for its whole deadline."""
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
+
+
+def next_try_at(
+    recording: InHand, now: float, *, working_now: float, deadline_seconds: float, rng: random.Random
+) -> float | None:
+    """Return when a recording that failed may be tried again, or None when its time is up.
+
+    Args:
+        recording: that failed just now.
+        now: on the service's clock.
+        working_now: on the clock that stands still during outages.
+        deadline_seconds: RECORDING_DEADLINE.
+        rng: for the jitter.
+    """
+    since = working_now if recording.failing_since is None else recording.failing_since
+    left = since + deadline_seconds - working_now
+    if left <= 0 or recording.worker_deaths >= MAX_WORKER_DEATHS:
+        return None
+    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (recording.attempts - 1))
+    # Never past the deadline: the last try is made there, and its failure is final.
+    return now + min(left, rng.uniform(ceiling / 2, ceiling))
+
+
+class Backlog:
+    """Recordings that wait for a try, ordered by when it is due, and those that a worker has."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, int, InHand]] = []
+        self._running: dict[int, InHand] = {}
+        self._tickets = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def running(self) -> int:
+        """How many a worker has."""
+        return len(self._running)
+
+    def wait(self, recording: InHand, due_at: float) -> None:
+        """Put a recording in line for a try at that time."""
+        heapq.heappush(self._waiting, (due_at, next(self._tickets), recording))
+
+    def ready(self, now: float) -> int:
+        """How many wait whose time has come."""
+        return sum(due_at <= now for due_at, _, _ in self._waiting)
+
+    def under_way(self) -> Iterator[InHand]:
+        """The recordings that a worker has."""
+        yield from self._running.values()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, due or not."""
+        return len(self._waiting)
+
+    def start_next(self, now: float) -> tuple[int, InHand]:
+        """Take the recording that has been due longest; return it with the ticket of this try."""
+        _, _, recording = heapq.heappop(self._waiting)
+        ticket = next(self._tickets)
+        recording.attempts += 1
+        recording.started_at = now
+        self._running[ticket] = recording
+        return ticket, recording
+
+    def finish(self, ticket: int) -> InHand:
+        """Take back the recording of a try that ended."""
+        return self._running.pop(ticket)
+
+    def forget_running(self) -> None:
+        """Forget the recordings that a worker still has; their reports will find nobody."""
+        self._running.clear()
+
+    def drop_waiting(self, *, revoked_only: bool) -> list[InHand]:
+        """Forget waiting recordings, all of them or those whose partition was taken away; return them."""
+        kept: list[tuple[float, int, InHand]] = []
+        dropped: list[tuple[float, int, InHand]] = []
+        for entry in self._waiting:
+            (dropped if not revoked_only or entry[2].progress.revoked else kept).append(entry)
+        self._waiting = kept
+        heapq.heapify(kept)
+        return [recording for _, _, recording in dropped]

@@ -1,0 +1,243 @@
+"""The command line `vault-ml`."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+from modelops.cli import app as model_app
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from consumer import __version__, logs
+from consumer.detect import Format
+from consumer.errors import SettingsError, VaultMLError
+
+app = typer.Typer(
+    name="vault-ml",
+    help="What is in this recording? Kerberos Vault events become labelled boxes, through NVIDIA Triton.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, secrets among them
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="A YAML file with settings; the environment wins.", show_default=False),
+]
+RepositoryOption = Annotated[Path, typer.Option("--repository", help="The model repository.")]
+Clips = Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)]
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and an exit status, not a traceback."""
+    try:
+        app.add_typer(model_app, name="model", help="Fetch, export and publish models.")
+        app()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except VaultMLError as error:
+        print(f"vault-ml: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"vault-ml {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Hold the options that come before a command."""
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Consume recording events from Kafka until SIGTERM: the pod's command."""
+    from consumer import run as pod
+    from consumer import settings
+
+    loaded = settings.load(os.environ, config)
+    logs.configure(loaded.log_level, loaded.log_format, settings.secret_values(loaded))
+    for sentence in settings.warnings(os.environ, config):
+        structlog.get_logger("vault-ml").warning(sentence)
+    pod.run(loaded)
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None) -> None:
+    """Say which settings `run` would use and where each comes from; secrets are masked."""
+    from consumer import configuration, settings
+
+    print(configuration.render_config(settings.load(os.environ, config)))
+    for sentence in settings.warnings(os.environ, config):
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+@app.command()
+def detect(
+    clips: Clips,
+    triton: Annotated[
+        str | None,
+        typer.Option(
+            help="Triton's gRPC address; without it and TRITON_URL, one is started on this machine."
+        ),
+    ] = None,
+    predictions: Annotated[int | None, typer.Option(help="Frames of each recording to look at.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="What a line says.")] = "frames",
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write frames with their boxes there, as JPEG.")
+    ] = None,
+    score_threshold: Annotated[float | None, typer.Option(help="Leave lower scores out.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
+    repository: RepositoryOption = Path("model_repository"),
+    config: ConfigOption = None,
+) -> None:
+    """Look at local recordings; print one JSON line for each. Exit status 1 when any of them failed."""
+    from consumer import detect as local
+    from consumer import settings
+    from consumer.run import detector_settings
+
+    given = {
+        "TRITON_URL": triton,
+        "TRITON_MODEL": model,
+        "NUMBER_OF_PREDICTIONS": predictions,
+        "SCORE_THRESHOLD": score_threshold,
+        "WORKERS": workers,
+    }
+    loaded = settings.load_detect(os.environ, config, given)
+    logs.configure(loaded.log_level if loaded.log_level != "info" else "warning", loaded.log_format)
+    failed = False
+    with contextlib.ExitStack() as stack:
+        url = loaded.triton_url
+        if "TRITON_URL" not in loaded.origins:
+            url = stack.enter_context(_embedded_triton(repository, loaded.triton_model))
+        worker = detector_settings(loaded, url)
+        bar = stack.enter_context(_progress("Looking at recordings", len(clips)))
+        results = local.detect(
+            clips,
+            worker,
+            workers=min(loaded.workers, len(clips)),
+            time_limit_seconds=loaded.recording_time_limit,
+            finished=lambda clip: bar.advance(bar.task_ids[0]),
+        )
+        for clip, result in results:
+            print(local.line(clip, result, output), flush=True)
+            if isinstance(result, VaultMLError):
+                failed = True
+                print(f"{clip}: {result}", file=sys.stderr)
+            elif annotate is not None:
+                local.annotate(clip, result, annotate)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    repository: RepositoryOption = Path("model_repository"),
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC on 127.0.0.1.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="Port of HTTP on 127.0.0.1.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Port of /metrics on 127.0.0.1.")] = 8002,
+) -> None:
+    """Serve a model repository with a real Triton on this machine's CPUs, until Ctrl-C."""
+    from modelops.embedded import EmbeddedTriton
+
+    logs.configure("info", "auto")
+    with (
+        _sigterm_as_interrupt(),
+        EmbeddedTriton.start(
+            repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+        ) as server,
+    ):
+        print(f"Triton serves {repository} at {server.grpc_url} (gRPC) and {server.http_url} (HTTP).")
+        status = server.wait()
+    if status:
+        print(f"vault-ml: Triton ended by itself with status {status}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Your own video files; none for a sample clip.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the annotated frames go.")] = Path("demo-output"),
+    predictions: Annotated[int, typer.Option(help="Frames of each recording to look at.")] = 5,
+) -> None:
+    """Show the whole way of a recording on this machine: Vault, Kafka, Triton and the consumer, then stop."""
+    from consumer import demo as demonstration
+
+    logs.configure("warning", "auto")
+    console = Console(stderr=True, highlight=False)
+    with _sigterm_as_interrupt():
+        shown = demonstration.demonstrate(clips or [], output, predictions=predictions, say=console.print)
+    for value in shown.values:
+        print(json.dumps(value, ensure_ascii=False))
+    for sentence in shown.failures:
+        print(sentence, file=sys.stderr)
+    console.print(f"{len(shown.pictures)} annotated frames are in {output}/")
+    if shown.failures:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _embedded_triton(repository: Path, model: str) -> Iterator[str]:
+    """Start a Triton of our own for one command; gives its gRPC address."""
+    from modelops.embedded import EmbeddedTriton
+    from modelops.export import ready_repository
+
+    console = Console(stderr=True, highlight=False)
+    if not (repository / model / "config.pbtxt").is_file():
+        with console.status("Getting the default model ready"):
+            repository = ready_repository(name=model)
+    with console.status("Starting Triton"):
+        server = EmbeddedTriton.start(repository, models=[model])
+    with server:
+        yield server.grpc_url
+
+
+def _progress(what: str, total: int) -> Progress:
+    """Return a progress bar on standard error; it shows nothing where that is no terminal."""
+    console = Console(stderr=True)
+    progress = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    progress.add_task(what, total=total)
+    return progress
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Make SIGTERM end a command as Ctrl-C does, so that everything it started ends too."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,78 @@
+"""`vault-ml detect`: the worker of `run` on local files, without Kafka and Vault."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from consumer.analysis import Analysis
+from consumer.annotate import LabelledBox, write_annotated_frames
+from consumer.errors import VaultMLError
+from consumer.events import RecordingEvent
+from consumer.media import FileMedia
+from consumer.messages import Position
+from consumer.pool import WorkerPool
+from consumer.report import Costs, Report
+from consumer.results import build_result, frames_value
+from consumer.worker import Task, WorkerSettings, work
+
+Format = Literal["frames", "classification"]
+
+_NO_LIMIT_BYTES = 2**31
+
+
+def detect(
+    clips: Sequence[Path],
+    settings: WorkerSettings,
+    *,
+    workers: int,
+    time_limit_seconds: float,
+    finished: Callable[[Path], None] = lambda clip: None,
+) -> Iterator[tuple[Path, Analysis | VaultMLError]]:
+    """Look at local recordings and yield what each came to, in the order given.
+
+    Args:
+        clips: the files; every one is tried, whatever becomes of the others.
+        settings: without Vault.
+        workers: processes.
+        time_limit_seconds: for one recording.
+        finished: called as each recording is done, in any order.
+    """
+    with WorkerPool(partial(work, settings), workers=workers, time_limit_seconds=time_limit_seconds) as pool:
+        for number, clip in enumerate(clips):
+            pool.submit(number, Task(key=str(clip)).to_json())
+        done: dict[int, Analysis | VaultMLError] = {}
+        for number, clip in enumerate(clips):
+            while number not in done:
+                answer = pool.take(wait_seconds=1.0)
+                if answer is not None:
+                    ticket, came = answer
+                    report = Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
+                    done[ticket] = report.result
+                    finished(clips[ticket])
+            yield clip, done.pop(number)
+
+
+def line(clip: Path, result: Analysis | VaultMLError, output: Format) -> str:
+    """Return the JSON line of one recording: its frames, its classification, or what went wrong."""
+    value: dict[str, Any]
+    if isinstance(result, VaultMLError):
+        value = {"recording": clip.name, "error": {"reason": result.reason, "sentence": str(result)}}
+    elif output == "classification":
+        event = RecordingEvent(raw={"payload": {"key": clip.name}}, key=clip.name)
+        message = build_result(event, result, Position("", 0, 0), _NO_LIMIT_BYTES)
+        return message.value.decode()
+    else:
+        value = frames_value(clip.name, result)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def annotate(clip: Path, analysis: Analysis, directory: Path) -> list[Path]:
+    """Write the frames in which something was found as JPEG with their boxes; return the files."""
+    found = {
+        frame.time_seconds: [LabelledBox(d.label, d.score, d.box_xyxy) for d in frame.detections]
+        for frame in analysis.frames
+        if frame.detections
+    }
+    return write_annotated_frames(FileMedia(clip), found, directory)

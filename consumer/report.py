@@ -1,0 +1,66 @@
+"""Report: what one try at a recording came to, and its way as JSON from the worker to the main process."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from consumer import errors
+from consumer.analysis import Analysis
+from consumer.errors import VaultMLError
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a try took: seconds by stage (`download`, `decode`, `inference`) and bytes downloaded."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    bytes_downloaded: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Either an analysis or an error, and what it took."""
+
+    result: Analysis | VaultMLError
+    costs: Costs
+
+    def to_json(self) -> str:
+        """Return the report as one line of JSON; an error travels as its class and its sentence."""
+        if isinstance(self.result, Analysis):
+            result = {"analysis": self.result.to_json()}
+        else:
+            result = {"error": type(self.result).__name__, "sentence": str(self.result)}
+        costs = {"seconds": self.costs.seconds, "bytes": self.costs.bytes_downloaded}
+        return json.dumps(result | {"costs": costs}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Return the report that `to_json` wrote."""
+        fields = json.loads(text)
+        costs = Costs(fields["costs"]["seconds"], fields["costs"]["bytes"])
+        if "analysis" in fields:
+            return cls(Analysis.from_json(fields["analysis"]), costs)
+        kind: type[VaultMLError] = getattr(errors, fields["error"])
+        return cls(kind(fields["sentence"]), costs)
+
+
+class Stopwatch:
+    """Adds up seconds by stage while a recording is worked on."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside the `with` for that stage, also when it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count that many seconds for a stage."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

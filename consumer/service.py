@@ -1,0 +1,278 @@
+"""The pod: events in, tries by the workers, outcomes out, offsets committed; one thread, one loop.
+
+The loop owns all state: the backlog, the outage gate, the offsets. Workers get a task and give back a report.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+
+import structlog
+
+from consumer.analysis import Analysis
+from consumer.backlog import Backlog, InHand, next_try_at
+from consumer.endpoints import Health
+from consumer.errors import (
+    ContractError,
+    Disposition,
+    InferenceFailed,
+    RecordingError,
+    RecordingUnavailable,
+    TritonAway,
+    VaultAway,
+    WorkerDied,
+)
+from consumer.events import MalformedEvent, RecordingEvent, parse_message
+from consumer.messages import Position
+from consumer.metrics import Metrics
+from consumer.offsets import PartitionProgress
+from consumer.outage import OutageGate
+from consumer.outbox import Outbox
+from consumer.pool import WorkerPool
+from consumer.report import Costs, Report
+from consumer.stream import EventSource, SourceMessage
+from consumer.worker import Task
+
+_log = structlog.get_logger("vault-ml")
+
+MAX_IN_HAND = 64
+"""Recordings in hand, those that wait for another try included; then nothing more is fetched."""
+
+MAX_HELD_MESSAGES = 1_000
+"""Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
+
+COMMIT_SECONDS = 1.0
+LAG_SECONDS = 5.0
+REVOKE_SECONDS = 5.0
+"""What a rebalance waits for work under way; the rest comes again at the partition's new owner."""
+
+SHUTDOWN_RESERVE_SECONDS = 3.0
+"""Kept of the grace time for the last deliveries, the commit and leaving the group."""
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """Sizes and times that the loop keeps to."""
+
+    workers: int
+    recording_deadline_seconds: float
+    shutdown_grace_seconds: float
+
+
+class Service:
+    """Runs until it is told to stop; then finishes or gives back what is in hand.
+
+    Args:
+        source: makes the reading side, given what to do before partitions are taken away.
+        outbox: where outcomes go.
+        pool: the workers, running `consumer.worker.work`.
+        limits: sizes and times.
+        metrics: what happened, for Prometheus.
+        health: how it stands, for the probes.
+        stop: set from outside, by a signal.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Callable[[Callable[[list[PartitionProgress]], None]], EventSource],
+        outbox: Outbox,
+        pool: WorkerPool,
+        limits: ServiceLimits,
+        metrics: Metrics,
+        health: Health,
+        stop: Event,
+    ) -> None:
+        self._source = source(self._finish_before_revoke)
+        self._outbox, self._pool, self._limits = outbox, pool, limits
+        self._metrics, self._health, self._stop = metrics, health, stop
+        self._gate = OutageGate()
+        self._backlog = Backlog()
+        self._rng = random.Random()  # noqa: S311  jitter, not cryptography
+        self._committed_at = self._lag_read_at = 0.0
+
+    @property
+    def source(self) -> EventSource:
+        """The reading side, for the checks before joining."""
+        return self._source
+
+    def run(self) -> None:
+        """Join the group and work until the stop event; then drain within the grace time and leave the group.
+
+        Raises:
+            StreamSetupError: Kafka takes our rights away.
+        """
+        self._source.join()
+        try:
+            while not self._stop.is_set():
+                self._turn()
+            self._drain(time.monotonic() + self._limits.shutdown_grace_seconds - SHUTDOWN_RESERVE_SECONDS)
+        finally:
+            self._backlog.forget_running()
+            self._source.commit(wait=True)
+            self._source.close()
+
+    def _turn(self) -> None:
+        self._fetch()
+        self._dispatch()
+        self._collect()
+        self._outbox.turn()
+        now = time.monotonic()
+        if now - self._committed_at >= COMMIT_SECONDS:
+            self._committed_at = now
+            self._source.commit()
+        if now - self._lag_read_at >= LAG_SECONDS:
+            self._lag_read_at = now
+            self._metrics.lag({(lag.topic, lag.partition): lag.messages for lag in self._source.lags()})
+        self._say_how_it_stands()
+
+    # In: from Kafka into the backlog.
+
+    def _fetch(self) -> None:
+        if self._may_fetch(time.monotonic()):
+            self._source.resume()
+        else:
+            self._source.pause()
+        busy = self._pool.under_way > 0 or self._outbox.undelivered > 0
+        message = self._source.poll(0.01 if busy else 0.25)
+        if message is not None:
+            self._take_in(message, time.monotonic())
+
+    def _may_fetch(self, now: float) -> bool:
+        if any(progress.held >= MAX_HELD_MESSAGES for progress in self._source.assigned):
+            return False
+        if len(self._backlog) + self._outbox.undelivered >= MAX_IN_HAND:
+            return False
+        if self._gate.closed:
+            # Another recording may tell more where only recordings fail; and somebody must make the probe.
+            may_tell = isinstance(self._gate.cause, RecordingError) or len(self._backlog) == 0
+            return may_tell and self._gate.probe_due(now)
+        return self._backlog.ready(now) < self._limits.workers
+
+    def _take_in(self, message: SourceMessage, now: float) -> None:
+        progress, entries = message.progress, parse_message(message.value)
+        progress.fetched(message.offset, len(entries))
+        for entry in entries:
+            position = Position(progress.topic, progress.partition, message.offset, entry.index)
+            if isinstance(entry, MalformedEvent):
+                nameless = RecordingEvent(raw={}, key="")
+                self._outbox.bury(InHand(nameless, position, progress, now, entry.payload), entry.error)
+                continue
+            payload = message.value or b""
+            if len(entries) > 1:
+                payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
+            recording = InHand(entry, position, progress, now, payload)
+            if entry.skip_reason is None:
+                self._backlog.wait(recording, now)
+            else:
+                self._outbox.publish(recording, Analysis.skipped(entry.skip_reason), Costs())
+
+    # Work: from the backlog to the workers and back.
+
+    def _dispatch(self) -> None:
+        now = time.monotonic()
+        self._metrics.given_back(len(self._backlog.drop_waiting(revoked_only=True)))
+        if self._gate.closed:
+            if self._gate.probe_due(now) and self._backlog.running == 0 and self._backlog.waiting > 0:
+                self._start(now)
+            return
+        # One more than there are workers, so that none waits for this loop's next turn.
+        while self._backlog.running <= self._limits.workers and self._backlog.ready(now) > 0:
+            self._start(now)
+
+    def _start(self, now: float) -> None:
+        ticket, recording = self._backlog.start_next(now)
+        self._pool.submit(ticket, Task.of_event(recording.event).to_json())
+
+    def _collect(self) -> None:
+        while (answer := self._pool.take()) is not None:
+            ticket, came = answer
+            recording = self._backlog.finish(ticket)
+            # Where the partition was taken away meanwhile, its new owner looks at the recording again.
+            if not recording.progress.revoked:
+                report = Report(came, Costs()) if isinstance(came, WorkerDied) else Report.from_json(came)
+                self._settle(recording, report)
+
+    def _settle(self, recording: InHand, report: Report) -> None:
+        now = time.monotonic()
+        if isinstance(report.result, Analysis):
+            self._gate.answered(now)
+            self._outbox.publish(recording, report.result, report.costs)
+            return
+        error = report.result
+        if isinstance(error, WorkerDied):
+            recording.worker_deaths += 1
+            self._metrics.worker_replaced()
+        outage = self._gate.failed(str(recording.position), error, now)
+        if not outage and error.disposition is Disposition.DEAD_LETTER:
+            self._outbox.bury(recording, error)
+            return
+        due_at = now if outage else self._next_try_at(recording, now)
+        if due_at is None:
+            self._outbox.bury(recording, error, exhausted=True)
+            return
+        self._metrics.retried(error.reason)
+        _log.warning(
+            "try failed",
+            key=recording.event.key,
+            reason=error.reason,
+            why=str(error),
+            attempt=recording.attempts,
+            held_for_outage=outage,
+        )
+        self._backlog.wait(recording, due_at)
+
+    def _next_try_at(self, recording: InHand, now: float) -> float | None:
+        working_now = now - self._gate.seconds_closed(now)
+        if recording.failing_since is None:
+            recording.failing_since = working_now
+        return next_try_at(
+            recording,
+            now,
+            working_now=working_now,
+            deadline_seconds=self._limits.recording_deadline_seconds,
+            rng=self._rng,
+        )
+
+    # Out: partitions that go, and the end.
+
+    def _finish_before_revoke(self, going: list[PartitionProgress]) -> None:
+        """Finish what is under way for these partitions, for a few seconds; runs inside `poll`."""
+        self._work_off(lambda: any(r.progress in going for r in self._backlog.under_way()), REVOKE_SECONDS)
+
+    def _drain(self, deadline: float) -> None:
+        """Finish what is under way; what is not is never committed, so it comes again to somebody."""
+        self._source.pause()
+        given_back = self._backlog.drop_waiting(revoked_only=False)
+        self._work_off(lambda: self._backlog.running > 0, deadline - time.monotonic(), poll=True)
+        unfinished = len(given_back) + len(self._backlog)
+        self._metrics.given_back(unfinished)
+        _log.info("stopping", given_back=unfinished)
+
+    def _work_off(self, busy: Callable[[], bool], seconds: float, *, poll: bool = False) -> None:
+        deadline = time.monotonic() + seconds
+        while busy() and time.monotonic() < deadline:
+            self._health.beat()
+            if poll:
+                self._source.poll(0.0)
+            self._collect()
+            self._outbox.turn(0.02)
+        self._outbox.flush(deadline + 1.0)
+
+    def _say_how_it_stands(self) -> None:
+        self._health.beat()
+        cause, trouble = self._gate.cause, self._outbox.trouble
+        self._metrics.in_flight(len(self._backlog) + self._outbox.undelivered)
+        self._metrics.outage("vault", away=isinstance(cause, VaultAway | RecordingUnavailable))
+        self._metrics.outage("triton", away=isinstance(cause, TritonAway | ContractError | InferenceFailed))
+        self._metrics.outage("kafka", away=trouble is not None)
+        broken = isinstance(cause, ContractError)
+        self._health.set_ready("contract", not broken, str(cause) if broken else "checked")
+        joined = self._source.joined
+        partitions = sorted(progress.partition for progress in self._source.assigned)
+        self._health.set_ready(
+            "kafka", joined, f"partitions {partitions}" if joined else "waiting for the group's assignment"
+        )
