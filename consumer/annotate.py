@@ -28,9 +28,11 @@ class LabelledBox:
 def draw(image: UInt8Array, boxes: Sequence[LabelledBox]) -> UInt8Array:
     """Give a copy of a BGR picture (uint8 [h, w, 3]) with labelled boxes; strokes grow with the picture."""
     drawn = image.copy()
-    # The best score is drawn last, so that its label lies on top.
-    for box in sorted(boxes, key=lambda box: box.score):
+    best_last = sorted(boxes, key=lambda box: box.score)
+    for box in best_last:
         _draw_box(drawn, box)
+    for box in best_last:  # after all the boxes, so that no line runs through a label
+        _draw_tag(drawn, box)
     return drawn
 
 
@@ -69,26 +71,32 @@ def _annotated(media: Media, found: Mapping[float, Sequence[LabelledBox]], direc
 
 
 def _draw_box(image: UInt8Array, box: LabelledBox) -> None:
+    x1, y1, x2, y2 = (round(value) for value in box.box_xyxy)
+    cv2.rectangle(image, (x1, y1), (x2, y2), _colour(box.label), _stroke(image), cv2.LINE_AA)
+
+
+def _draw_tag(image: UInt8Array, box: LabelledBox) -> None:
     height, width = image.shape[:2]
     colour = _colour(box.label)
-    stroke = max(1, round(min(height, width) / 240))
-    x1, y1, x2, y2 = (round(value) for value in box.box_xyxy)
-    cv2.rectangle(image, (x1, y1), (x2, y2), colour, stroke, cv2.LINE_AA)
-
     text = f"{box.label} {box.score:.2f}"
     scale = max(0.4, min(height, width) / 900)
     weight = max(1, round(scale * 1.5))
     (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, weight)
     margin = max(2, round(scale * 5))
-    tag_height = text_height + below + margin
-    tag_width = text_width + 2 * margin
-    # Above the box where there is room, inside it otherwise; never beyond the picture's edge.
-    top = y1 - tag_height if y1 >= tag_height else y1
-    left = max(0, min(x1 - stroke // 2, width - tag_width))
+    tag_width, tag_height = text_width + 2 * margin, text_height + below + 2 * margin
+    # Above the box where there is room, inside it otherwise; never beyond the picture's edges.
+    x1, y1 = round(box.box_xyxy[0]), round(box.box_xyxy[1])
+    top = max(0, min(y1 - tag_height if y1 >= tag_height else y1, height - tag_height))
+    left = max(0, min(x1 - _stroke(image) // 2, width - tag_width))
     cv2.rectangle(image, (left, top), (left + tag_width, top + tag_height), colour, cv2.FILLED)
     ink = (0, 0, 0) if _luma(colour) > 140 else (255, 255, 255)
-    base = top + tag_height - below
-    cv2.putText(image, text, (left + margin, base), _FONT, scale, ink, weight, cv2.LINE_AA)
+    start = (left + margin, top + margin + text_height)
+    cv2.putText(image, text, start, _FONT, scale, ink, weight, cv2.LINE_AA)
+
+
+def _stroke(image: UInt8Array) -> int:
+    shorter_side: int = min(image.shape[:2])
+    return max(1, round(shorter_side / 240))
 
 
 def _colour(label: str) -> tuple[int, int, int]:
