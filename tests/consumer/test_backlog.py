@@ -1,0 +1,75 @@
+"""The backlog: every recording is tried in turn, and none for ever."""
+
+import random
+
+from consumer.backlog import MAX_WORKER_DEATHS, Backlog, InHand, next_try_at
+from consumer.events import RecordingEvent
+from consumer.messages import Position
+from consumer.offsets import PartitionProgress
+
+
+def in_hand(key: str, progress: PartitionProgress | None = None) -> InHand:
+    return InHand(
+        RecordingEvent(raw={}, key=key),
+        Position("events", 0, 0),
+        progress or PartitionProgress("events", 0),
+        fetched_at=0.0,
+        payload=b"{}",
+    )
+
+
+def try_at(recording: InHand, working_now: float, deadline_seconds: float = 300.0) -> float | None:
+    return next_try_at(
+        recording,
+        now=1000.0,
+        working_now=working_now,
+        deadline_seconds=deadline_seconds,
+        rng=random.Random(1),
+    )
+
+
+def test_the_recording_that_has_been_due_longest_is_tried_next() -> None:
+    backlog = Backlog()
+    for key, due in (("late", 30.0), ("first", 10.0), ("second", 20.0)):
+        backlog.wait(in_hand(key), due)
+    assert backlog.ready(25.0) == 2
+    assert [backlog.start_next(25.0)[1].event.key for _ in range(2)] == ["first", "second"]
+    assert (backlog.running, backlog.waiting) == (2, 1)
+
+
+def test_recordings_of_a_partition_that_went_away_are_forgotten() -> None:
+    gone = PartitionProgress("events", 0, revoked=True)
+    backlog = Backlog()
+    backlog.wait(in_hand("theirs", gone), 0.0)
+    backlog.wait(in_hand("ours"), 0.0)
+    assert [r.event.key for r in backlog.drop_waiting(revoked_only=True)] == ["theirs"]
+    assert backlog.start_next(0.0)[1].event.key == "ours"
+
+
+def test_tries_come_slower_and_slower_until_the_deadline() -> None:
+    recording = in_hand("a")
+    recording.failing_since = 0.0
+    waits = []
+    for attempt in range(1, 12):
+        recording.attempts = attempt
+        due = try_at(recording, working_now=0.0)
+        assert due is not None
+        waits.append(due - 1000.0)
+    assert waits[0] <= 1.0
+    assert all(wait <= 30.0 for wait in waits)
+    assert waits[-1] >= 15.0
+
+
+def test_the_last_try_is_made_at_the_deadline_and_none_after_it() -> None:
+    recording = in_hand("a")
+    recording.attempts, recording.failing_since = 10, 0.0
+    due = try_at(recording, working_now=299.0)
+    assert due is not None
+    assert due <= 1001.0
+    assert try_at(recording, working_now=300.0) is None
+
+
+def test_a_recording_that_ends_worker_processes_is_given_up_before_its_deadline() -> None:
+    recording = in_hand("a")
+    recording.attempts = recording.worker_deaths = MAX_WORKER_DEATHS
+    assert try_at(recording, working_now=1.0) is None

@@ -1,0 +1,62 @@
+"""Offsets: a commit never passes a message that is not finished."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.offsets import PartitionProgress
+
+
+def test_only_the_contiguous_prefix_of_finished_messages_is_committed() -> None:
+    progress = PartitionProgress("events", 0)
+    for offset in (10, 11, 12):
+        progress.fetched(offset, 1)
+    assert progress.commit_offset == 10
+    progress.finished(11)
+    progress.finished(12)
+    assert progress.commit_offset == 10, "10 is not finished, whatever came behind it"
+    progress.finished(10)
+    assert progress.commit_offset == 13
+
+
+def test_a_message_with_several_events_is_finished_with_its_last_one() -> None:
+    progress = PartitionProgress("events", 0)
+    progress.fetched(5, 3)
+    progress.finished(5)
+    progress.finished(5)
+    assert progress.commit_offset == 5
+    progress.finished(5)
+    assert progress.commit_offset == 6
+
+
+def test_nothing_is_committed_twice() -> None:
+    progress = PartitionProgress("events", 0)
+    assert progress.commit_offset is None
+    progress.fetched(0, 1)
+    progress.finished(0)
+    offset = progress.commit_offset
+    assert offset == 1
+    progress.committed(offset)
+    assert progress.commit_offset is None
+
+
+def test_gaps_in_the_offsets_do_not_hold_the_commit_back() -> None:
+    # Compaction and transaction markers leave offsets out.
+    progress = PartitionProgress("events", 0)
+    for offset in (3, 7, 20):
+        progress.fetched(offset, 1)
+    progress.finished(3)
+    assert progress.commit_offset == 7
+    assert progress.held == 14
+
+
+@given(st.permutations(range(30)), st.integers(0, 30))
+def test_a_crash_at_any_moment_repeats_messages_and_skips_none(order: list[int], finished: int) -> None:
+    progress = PartitionProgress("events", 0)
+    for offset in range(30):
+        progress.fetched(offset, 1)
+    for offset in order[:finished]:
+        progress.finished(offset)
+    goes_on_from = progress.commit_offset
+    assert goes_on_from is not None
+    assert set(range(goes_on_from)) <= set(order[:finished])
+    assert goes_on_from == 30 or goes_on_from not in order[:finished]

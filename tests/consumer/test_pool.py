@@ -1,0 +1,91 @@
+"""The worker pool: a process may die or hang, the service does not notice more than one failed try."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from consumer.errors import WorkerDied
+from consumer.pool import WorkerPool
+
+DEADLINE_SECONDS = 60.0
+
+
+def behave(task: str) -> str:
+    """Run in a worker: do what the task says."""
+    match task:
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            sys.exit(3)
+        case "hang":
+            threading.Event().wait()
+        case "raise":
+            raise ValueError("nobody foresaw this")
+        case "pid":
+            return str(os.getpid())
+    return task.upper()
+
+
+def answers(pool: WorkerPool, count: int) -> dict[int, str | WorkerDied]:
+    got: dict[int, str | WorkerDied] = {}
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while len(got) < count and time.monotonic() < deadline:
+        answer = pool.take(wait_seconds=0.1)
+        if answer is not None:
+            got[answer[0]] = answer[1]
+    return got
+
+
+def test_a_worker_that_is_killed_costs_its_own_task_only() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=30.0) as pool:
+        for ticket, task in enumerate(["one", "die", "two"]):
+            pool.submit(ticket, task)
+        got = answers(pool, 3)
+    assert got[0] == "ONE"
+    assert isinstance(got[1], WorkerDied)
+    assert got[2] == "TWO"
+
+
+def test_a_worker_that_hangs_is_ended_at_the_time_limit() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=1.0) as pool:
+        pool.submit(0, "hang")
+        pool.submit(1, "after")
+        got = answers(pool, 2)
+    assert isinstance(got[0], WorkerDied)
+    assert "RECORDING_TIME_LIMIT" in str(got[0])
+    assert got[1] == "AFTER"
+
+
+def test_an_unforeseen_exception_comes_back_and_does_not_vanish() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=30.0) as pool:
+        pool.submit(0, "raise")
+        got = answers(pool, 1)
+    assert "nobody foresaw this" in str(got[0])
+
+
+def test_the_pool_goes_on_when_an_idle_worker_is_killed() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=30.0) as pool:
+        pool.submit(0, "pid")
+        pid = answers(pool, 1)[0]
+        assert isinstance(pid, str)
+        os.kill(int(pid), signal.SIGKILL)
+        got: dict[int, str | WorkerDied] = {}
+        deadline, ticket = time.monotonic() + DEADLINE_SECONDS, 1
+        while got.get(ticket) != "AGAIN" and time.monotonic() < deadline:
+            ticket += 1
+            pool.submit(ticket, "again")
+            got = answers(pool, 1)
+        assert got == {ticket: "AGAIN"}
+
+
+def test_workers_do_not_outlive_the_pool() -> None:
+    with WorkerPool(behave, workers=2, time_limit_seconds=30.0) as pool:
+        pool.submit(0, "pid")
+        pid = answers(pool, 1)[0]
+        assert isinstance(pid, str)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:  # noqa: PTH110  /proc, not a file
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110  as above
