@@ -1,12 +1,18 @@
 """What all tests share: the real broker, the real Triton, and the rule that CI skips nothing."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.brokers import kafka as apache_kafka
 from tests.brokers.kafka import KafkaBroker, User
+
+if TYPE_CHECKING:
+    from modelops.embedded import EmbeddedTriton
 
 KAFKA_USERS = (
     User("plain-user", "plain-secret", "PLAIN"),
@@ -38,6 +44,23 @@ def _broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the model `yolo`: a copy, so that what a test publishes stays with this run."""
+    from modelops.export import ready_repository  # a second of onnxruntime, which most tests do not need
+
+    return Path(shutil.copytree(ready_repository(), tmp_path_factory.mktemp("triton") / "model_repository"))
+
+
+@pytest.fixture(scope="session")
+def triton(model_repository: Path) -> "Iterator[EmbeddedTriton]":
+    """One embedded Triton for all tests; a test that stops it, or loads and unloads, starts its own."""
+    from modelops.embedded import EmbeddedTriton
+
+    with EmbeddedTriton.start(model_repository) as server:
+        yield server
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by the servers that they ask for, so that `-m "not kafka"` leaves them out."""
     servers = {"kafka": "kafka", "own_kafka": "kafka", "triton": "triton"}
@@ -47,16 +70,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(servers[fixture])
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of the broker's log with the failure of a test that used it."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = yield
     if report.failed:
         for name in ("kafka", "own_kafka"):
             broker = getattr(item, "funcargs", {}).get(name)
             if broker is not None:
                 report.sections.append((f"end of the log of {name}", broker.log_tail()))
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
