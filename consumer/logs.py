@@ -3,6 +3,7 @@
 People at a terminal get aligned words, machines get one JSON object per line.
 """
 
+import contextlib
 import logging
 import sys
 import threading
@@ -58,7 +59,7 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # a logger made before configure() must not keep the old way
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -80,6 +81,16 @@ def configure(
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_crash
     threading.excepthook = _log_thread_crash
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the base class's name
+        """Say that a line is lost, but not what was in it: the base class prints it before masking."""
+        error = sys.exc_info()[0]
+        with contextlib.suppress(OSError, ValueError):  # standard error may be what is broken, or closed
+            sys.stderr.write(
+                f"A log line of {record.name} could not be written: {error and error.__name__}.\n"
+            )
 
 
 def _for_people(stream: TextIO) -> list[Processor]:

@@ -1,0 +1,83 @@
+"""What masking promises: no secret gets through, and the rest stays readable."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.masking import Masker
+
+SECRET = 'p"a\\s/s wörd+&'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        json.dumps({"password": SECRET}),
+        json.dumps(SECRET, ensure_ascii=False),
+        repr(SECRET),
+        f"https://vault/storage#{quote(SECRET, safe='')}",
+        f"before{SECRET}after",
+    ],
+    ids=["plain", "json", "json as utf-8", "repr", "url", "inside a word"],
+)
+def test_a_secret_is_found_in_every_way_it_is_written(text: str) -> None:
+    masked = Masker([SECRET])(text)
+    assert "***" in masked
+    assert "rd+" not in masked
+    assert "p%22" not in masked
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (
+            "see https://u:p@host:9000/b/k.mp4?X-Amz-Signature=abc&x=1 now",
+            "see https://***@host:9000/b/k.mp4?*** now",
+        ),
+        ('"GET /b/k.mp4?sig=abc HTTP/1.1" 200', '"GET /b/k.mp4?*** HTTP/1.1" 200'),
+        ("is it there? a=1", "is it there? a=1"),
+        ("youruser/1630643468_6-967003_highway4_200-200-400-400_24_769.mp4",) * 2,
+        ("https://host/path", "https://host/path"),
+    ],
+    ids=["url", "request line of urllib3", "a question", "a recording's key", "plain url"],
+)
+def test_the_telling_parts_of_an_address_are_masked_and_nothing_else(text: str, masked: str) -> None:
+    assert Masker()(text) == masked
+
+
+def test_a_value_that_too_short_to_be_a_secret_does_not_garble_the_text() -> None:
+    assert (
+        Masker(["xxx", "", "a"])("https://xxx.api.vault.kerberos.live")
+        == "https://xxx.api.vault.kerberos.live"
+    )
+
+
+def test_of_two_secrets_that_begin_alike_the_longer_leaves_no_tail() -> None:
+    assert Masker(["password", "password-two"])("password-two") == "***"
+
+
+def test_fields_named_like_credentials_are_masked_at_any_depth() -> None:
+    event = {"data": [{"storage_secret": "a", "signedUrl": "b", "event-token": "0"}], "password": None}
+    masked = {"data": [{"storage_secret": "***", "signedUrl": "***", "event-token": "0"}], "password": None}
+    assert Masker().value(event) == masked
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(value=json_values, tail=st.text(min_size=4, max_size=12))
+def test_no_value_however_nested_lets_a_secret_through(value: object, tail: str) -> None:
+    secret = "zq-" + tail
+    masked = Masker([secret]).value(
+        {"one": [value, secret], secret: f"<{secret}>", "two": {"deep": (secret,)}}
+    )
+    assert secret not in json.dumps(masked, ensure_ascii=False)
+    assert json.dumps(secret)[1:-1] not in json.dumps(masked)
