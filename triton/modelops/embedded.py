@@ -27,7 +27,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton's Python backend 
 _EXIT_TIMEOUT_SECONDS = 5
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ (?:\S+:\d+\] )?(.*)$")
 _LEVELS = {"I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-_EXPECTED_WITHOUT_GPU = ("CudaDriverHelper", "Unable to allocate pinned system memory")
+_EXPECTED_WITHOUT_GPU = ("CudaDriverHelper", "pinned system memory")
 _LEASH = """
 read -r never
 kill -s TERM -- "-$1"
@@ -53,7 +53,9 @@ class EmbeddedTriton:
         grpc_port: int,
         http_port: int,
         metrics_port: int,
+        models: Sequence[str],
     ) -> None:
+        self.models = tuple(models)
         self.grpc_port, self.http_port, self.metrics_port = grpc_port, http_port, metrics_port
         self._process = process
         self._leash = leash
@@ -93,13 +95,14 @@ class EmbeddedTriton:
             raise SetupError(
                 f"There is no model repository at {repository}: publish a model with `vault-ml model export`."
             )
+        served = models_in(repository) if models is None else models
         free = _free_ports(3)
         ports = [port or free.pop() for port in (grpc_port, http_port, metrics_port)]
         prefix = f"vault-ml-{os.getpid()}-{secrets.token_hex(4)}"
         arguments = [
             *_server_arguments(runtime, repository.resolve(), model_config_name, prefix),
             f"--grpc-port={ports[0]}", f"--http-port={ports[1]}", f"--metrics-port={ports[2]}",
-            *(f"--load-model={name}" for name in (models_in(repository) if models is None else models)),
+            *(f"--load-model={name}" for name in served),
             *extra_arguments,
         ]  # fmt: skip
         process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
@@ -115,7 +118,7 @@ class EmbeddedTriton:
         )  # fmt: skip
         server = cls(
             process=process, leash=leash, shared_memory_prefix=prefix,
-            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2],
+            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=served,
         )  # fmt: skip
         try:
             server._wait_until_ready(time.monotonic() + startup_timeout_seconds, startup_timeout_seconds)

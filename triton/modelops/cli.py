@@ -1,0 +1,127 @@
+"""`vault-ml model`: fetch and export models; and what `vault-ml serve` does."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WIDTH
+from consumer.errors import SetupError
+
+DEFAULT_REPOSITORY = Path("model_repository")
+
+app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A model of the catalogue, or the default one.")] = None,
+) -> None:
+    """Fetch a model of the catalogue into the cache; prints its licence and where it lies."""
+    require_models_extra()
+    from modelops import catalogue
+
+    fetched = catalogue.fetch(name) if name else catalogue.fetch_default()
+    entry = fetched.entry
+    print(f"{entry.name}: {entry.what}\nlicence: {entry.licence}\nfrom: {entry.homepage}\n{fetched.path}")
+
+
+@app.command()
+def export(  # noqa: PLR0917 - typer turns each parameter into an option
+    model: Annotated[
+        str, typer.Argument(help="MODEL.onnx, MODEL.weights with MODEL.cfg beside it, or a catalogue name.")
+    ],
+    name: Annotated[str, typer.Option(help="What Triton calls the model.")] = "yolo",
+    size: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of the network's picture, multiples of 32.")
+    ] = f"{DEFAULT_HEIGHT}x{DEFAULT_WIDTH}",
+    labels: Annotated[Path | None, typer.Option(help="One class name a line, in class order.")] = None,
+    colour: Annotated[
+        Literal["rgb", "bgr"] | None, typer.Option(help="Order of colours that the network expects.")
+    ] = None,
+    scale: Annotated[
+        Literal["1", "255"] | None, typer.Option(help="Value of white that the network expects.")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most frames in one run of the model.")] = 32,
+    max_detections: Annotated[
+        int, typer.Option(min=1, help="Rows of the answer for one frame.")
+    ] = DEFAULT_MAX_DETECTIONS,
+    repository: Annotated[Path, typer.Option(help="The model repository.")] = DEFAULT_REPOSITORY,
+) -> None:
+    """Wrap a detector into the contract graph and publish it as the next version of its name."""
+    require_models_extra()
+    from modelops.export import export as export_model
+    from modelops.export import resolve
+    from modelops.source import Options
+
+    height, width = _size(size)
+    published = export_model(
+        resolve(model),
+        repository,
+        name=name,
+        height=height,
+        width=width,
+        max_batch_size=max_batch,
+        max_detections=max_detections,
+        options=Options(colour=colour, scale=scale, labels=labels),
+    )
+    print(f"{published.name} version {published.version}: {published.directory}")
+
+
+def serve(
+    repository: Path = DEFAULT_REPOSITORY,
+    *,
+    grpc_port: int = 8001,
+    http_port: int = 8000,
+    metrics_port: int = 8002,
+) -> int:
+    """Run the embedded Triton on a repository until SIGINT or SIGTERM; returns the exit status.
+
+    Raises:
+        SetupError: it does not start.
+    """
+    require_models_extra()
+    from modelops.embedded import EmbeddedTriton
+
+    stopping = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with EmbeddedTriton.start(
+            repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
+        ) as server:
+            names = ", ".join(server.models) or "no model"
+            print(f"Triton serves {names}: gRPC at {server.grpc_url}, HTTP at {server.http_url}", flush=True)
+            while not stopping and server.wait(0.5) is None:
+                pass
+        return 0 if stopping else 1
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def require_models_extra() -> None:
+    """Say in one sentence what to install, where the model side's packages are missing.
+
+    Raises:
+        SetupError: onnx, onnxruntime or onnxslim is not there.
+    """
+    import importlib.util
+
+    lacking = [name for name in ("onnx", "onnxruntime", "onnxslim") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise SetupError(
+            f"Working on models needs {', '.join(lacking)}: run `pip install 'vault-ml[models]'`."
+        )
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise SetupError(f"--size {text} will not do: write HEIGHTxWIDTH in pixels, like 384x640.")
+    return int(height), int(width)
