@@ -81,7 +81,7 @@ def demonstrate(
         environ = _environment(triton.grpc_url, broker.bootstrap, vault, predictions)
         port = stack.enter_context(_consumer(environ, output))
         say(f"  Consumer    vault-ml run, http://127.0.0.1:{port}/metrics; log in {output / 'consumer.log'}")
-        events = [_event(key, clip, vault.provider) for key, clip in recordings.items()]
+        events = [_event(key, clip, vault.provider or "standin") for key, clip in recordings.items()]
         say(f"Putting {len(events)} recording event{'s' * (len(events) > 1)} on {SOURCE_TOPIC}")
         produce(broker.bootstrap, SOURCE_TOPIC, [json.dumps(event).encode() for event in events])
         say(f"Waiting for what comes out of {TARGET_TOPIC}")
@@ -189,7 +189,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) 
                 return
         connection.close()
         time.sleep(0.1)
-    raise SetupError(f"The consumer did not become ready; {log} says why.")
+    last = log.read_text(errors="replace").strip().splitlines()[-1:]
+    raise SetupError(f"The consumer did not become ready: {last[0] if last else log}")
 
 
 def _outcomes(bootstrap: str, expected: int) -> tuple[list[Record], list[str]]:

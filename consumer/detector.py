@@ -66,7 +66,7 @@ class TritonEndpoint:
 
 @dataclass(frozen=True)
 class FrameRows:
-    """The model's answer for one frame: float32 [K, 6] rows, and the version that made them."""
+    """One frame's answer: float32 [K, 6] rows, who made them, and its share of the request's time."""
 
     rows: npt.NDArray[np.float32]
     model_version: str
@@ -110,7 +110,7 @@ class TritonDetector:
         """Ask Triton what it serves now, and check it against consumer/contract.py.
 
         Raises:
-            ContractError: the model is not there or promises something else; says what was expected and found.
+            ContractError: no such model, or it promises something else; says what was expected and found.
             TritonAway: no answer.
         """
         model, timeout = self._endpoint.model, self._endpoint.timeout_seconds
@@ -200,7 +200,7 @@ class TritonDetector:
                 f"{None if rows is None else list(rows.shape)}, expected [{len(frames)}, K, 6]."
             )
         version = answer.get_response().model_version
-        return [FrameRows(of_frame, version, seconds) for of_frame in rows]
+        return [FrameRows(of_frame, version, seconds / len(frames)) for of_frame in rows]
 
     def _named(self, error: InferenceServerException) -> VaultMLError:
         """Give a gRPC failure its place in our tree of errors."""
