@@ -49,6 +49,7 @@ class Metrics:
         self.registry = registry
         self._outcomes, self._reasons, self._retry_reasons = _Words(), _Words(), _Words()
         self._letter_reasons = _Words()
+        self._partitions: frozenset[tuple[str, int]] = frozenset()
         self._recordings = Counter(
             "vault_ml_recordings",
             "Recordings whose outcome is confirmed in Kafka, by outcome and reason.",
@@ -171,9 +172,11 @@ class Metrics:
 
     def lag(self, messages: Mapping[tuple[str, int], int]) -> None:
         """Say how far behind each assigned partition is; one that is not named is not ours any more."""
-        self._lag.clear()
         for (topic, partition), behind in messages.items():
             self._lag.labels(topic, str(partition)).set(max(0, behind))
+        for topic, partition in self._partitions - messages.keys():
+            self._lag.remove(topic, str(partition))
+        self._partitions = frozenset(messages)
 
     def outage(self, part: Part, away: bool) -> None:
         """Say that work waits for a part, or that the part is back."""

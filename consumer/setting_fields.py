@@ -261,8 +261,7 @@ class Settings(DetectSettings):
         ),
     ] = 25.0
     http_port: Annotated[
-        int,
-        Field(ge=0, le=setting_types.LARGEST_PORT),
+        setting_types.Port,
         Variable(
             "The port of /healthz, /readyz and /metrics; 0 takes a free one.",
             "a whole number from 0 to 65535",

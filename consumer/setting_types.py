@@ -124,6 +124,15 @@ def _ca_file(path: Path) -> Path:
     return path
 
 
+def _port(value: object) -> object:
+    if isinstance(value, str) and value.startswith("tcp://"):
+        raise ValueError(
+            f"is {shown(value)}, which Kubernetes puts there for a Service named `http`: "
+            "give a port number, or set enableServiceLinks: false in the pod."
+        )
+    return value
+
+
 def _header_secret(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
         raise ValueError(
@@ -206,4 +215,5 @@ CaFile = Annotated[Path, AfterValidator(_ca_file)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=86_400, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(_bytes)]
+Port = Annotated[int, BeforeValidator(_port), Field(ge=0, le=LARGEST_PORT)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

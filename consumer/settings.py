@@ -4,10 +4,9 @@ The environment wins over the file of `--config`. The variables themselves are i
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
@@ -147,15 +146,15 @@ def _load(
         found = findings.found.get(name)
         if name in findings.unusable:
             continue
-        if found is not None:
-            try:
-                values[field_name] = adapter.validate_python(found.value)
-            except ValidationError as error:
-                problems.append(_sentence(found, variables(kind)[name], error))
-        elif field.is_required():
+        if found is None and field.is_required():
             problems.append(f"{name} is not set: give {variables(kind)[name].expects}.")
-        else:
-            values[field_name] = field.get_default(call_default_factory=True, validated_data=values)
+            continue
+        default = field.get_default(call_default_factory=True, validated_data=values)
+        try:  # a default that is worked out can be wrong too: a topic's name with `.dead-letter` is too long
+            values[field_name] = adapter.validate_python(found.value if found else default)
+        except ValidationError as error:
+            said = found or Found(str(default), name, "default")
+            problems.append(_sentence(said, variables(kind)[name], error))
     problems += _conflicts(values, findings.found, findings.unusable)
     if problems:
         mask = Masker(found.value for name, found in findings.found.items() if variables(kind)[name].secret)
@@ -225,8 +224,7 @@ def _topic_conflicts(values: Mapping[str, Any], found: Mapping[str, Found]) -> I
             taken[topic] = label
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One variable in force: its value as it may be shown, and where it came from."""
 
     name: str

@@ -284,6 +284,17 @@ def test_results_cannot_go_where_events_come_from(names: dict[str, str], first: 
     assert problem.startswith(f"{first} ")
 
 
+def test_a_topic_whose_dead_letter_topic_has_too_long_a_name_is_a_problem() -> None:
+    (problem,) = problems_of(MINIMAL | {"QUEUE_NAME": "x" * 245})
+    assert problem.startswith("QUEUE_DEAD_LETTER ")
+
+
+def test_a_port_that_kubernetes_put_there_for_a_service_is_explained() -> None:
+    (problem,) = problems_of(MINIMAL | {"HTTP_PORT": "tcp://10.0.0.1:80"})
+    assert problem.startswith("HTTP_PORT is ")
+    assert "enableServiceLinks: false" in problem
+
+
 @pytest.mark.parametrize(
     ("names", "first"),
     [
@@ -586,7 +597,7 @@ def test_each_value_says_where_it_came_from(tmp_path: Path) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(sorted(settings.known_names())),
-        st.text(max_size=30).filter(lambda text: "\0" not in text),
+        st.text(max_size=300).filter(lambda text: "\0" not in text),
     )
 )
 def test_no_environment_does_anything_but_load_or_list_problems(environ: dict[str, str]) -> None:
