@@ -1,10 +1,13 @@
 """The commands that people type first: they are sound, and say what is missing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,15 @@ def test_a_skip_fails_in_ci_only(tmp_path: Path, ci: str, status: int) -> None:
     )
     assert done.returncode == status, done.stdout
     assert ("in CI a skip is a failure" in done.stdout) == bool(ci)
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {_name(each) for each in wanted} - {_name(each) for each in pinned} == {"vault-ml"}
+
+
+def _name(requirement: str) -> str:
+    """Return a requirement's project as the package index spells it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0]).lower()
