@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
@@ -115,9 +116,13 @@ def packets_from(
     Yields nothing where the keyframe cannot be reached. A demuxer's seek may land early (then we read on)
     or late (then we begin again at the file's start).
     """
-    for seek_time in (keyframe_time, _BEFORE_EVERYTHING):
+    for seek in (
+        partial(container.seek, keyframe_time, stream=stream),
+        partial(container.seek, _BEFORE_EVERYTHING, stream=stream),
+        partial(container.seek, 0, unsupported_byte_offset=True),  # MPEG-TS too short to seek by time
+    ):
         try:
-            container.seek(seek_time, stream=stream)
+            seek()
         except FFmpegError:
             continue
         with closing(_read(container, stream, errors=[])) as packets:
