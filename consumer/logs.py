@@ -96,7 +96,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 def _for_people(stream: TextIO) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors=stream.isatty(),
-        exception_formatter=structlog.dev.plain_traceback,  # the rich one prints local variables: secrets
+        exception_formatter=structlog.dev.plain_traceback,  # it comes as text already; others would warn
     )
     return [_escape_controls, renderer]
 
