@@ -4,6 +4,8 @@ The jars come from Maven Central through scripts/kafka/fetch. Formatting and sta
 quick start (https://kafka.apache.org/documentation/#quickstart), without its shell scripts.
 """
 
+import contextlib
+import random
 import re
 import shutil
 import signal
@@ -257,12 +259,18 @@ _CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"  # any UUID in base64; Kafka's documentat
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Return ports of 127.0.0.1 that are free now, all different.
+
+    They lie below the range that the kernel gives to outgoing connections (32768 and up on Linux): a client that
+    retries while the broker is down could otherwise be given the broker's own port, and keep it.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 1000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise SetupError("There are no free ports on 127.0.0.1 between 20000 and 32000.")
 
 
 def _answers(bootstrap: str) -> bool:
