@@ -261,8 +261,8 @@ _CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"  # any UUID in base64; Kafka's documentat
 def free_ports(count: int) -> list[int]:
     """Return ports of 127.0.0.1 that are free now, all different.
 
-    They lie below the range that the kernel gives to outgoing connections (32768 and up on Linux): a client that
-    retries while the broker is down could otherwise be given the broker's own port, and keep it.
+    They lie below the range that the kernel gives to outgoing connections (32768 and up on Linux): a client
+    that retries while the broker is down could otherwise be given the broker's own port, and keep it.
     """
     found: list[int] = []
     for port in random.sample(range(20_000, 32_000), 1000):
