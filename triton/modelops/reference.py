@@ -78,14 +78,15 @@ class Reference:
 def letterbox(
     picture_bgr: npt.NDArray[np.uint8], height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], Placement]:
-    """Fit a picture into the middle of a grey one, sides kept in proportion."""
+    """Fit a picture into the middle of a grey one, sides kept in proportion; averaged where it shrinks."""
     source_height, source_width = picture_bgr.shape[:2]
     scale = min(width / source_width, height / source_height)
     inner_width, inner_height = round(source_width * scale), round(source_height * scale)
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
     framed = np.full((height, width, 3), PAD_RGB, dtype=np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     framed[top : top + inner_height, left : left + inner_width] = cv2.resize(
-        picture_bgr, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR
+        picture_bgr, (inner_width, inner_height), interpolation=interpolation
     )
     return framed, Placement(
         source_width, source_height, inner_width / source_width, inner_height / source_height, left, top
