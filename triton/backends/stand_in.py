@@ -5,7 +5,7 @@ so that one model repository serves a laptop and NVIDIA's container. This file i
 each of them (modelops/runtime.py) and therefore imports nothing of vault-ml.
 
 With numpy 2 the server's own `as_numpy()` and `Tensor(name, array)` damage data silently: only DLPack is used
-here, and `_check_tensor_exchange` proves it before a model is loaded.
+here, and `check_tensor_exchange` proves it before a model is loaded.
 """
 
 import ctypes
@@ -62,7 +62,7 @@ class OnnxModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model; raise TritonModelException with one sentence where that cannot work."""
-        _check_tensor_exchange()
+        check_tensor_exchange()
         config = json.loads(args["model_config"])
         onnx_file = self._onnx_file(Path(args["model_repository"]) / args["model_version"], config)
         self._session = _session(onnx_file, _threads(config))
@@ -139,7 +139,7 @@ def _to_tensor(name: str, array: Array) -> Any:  # noqa: ANN401 - Triton's own t
     return tensor
 
 
-def _check_tensor_exchange() -> None:
+def check_tensor_exchange() -> None:
     """Prove that a tensor survives the way into Triton and back with this numpy; fail to load otherwise."""
     for dtype in (np.uint8, np.float32):
         sent = np.arange(24, dtype=dtype).reshape(2, 3, 4)

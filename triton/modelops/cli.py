@@ -1,6 +1,7 @@
 """`vault-ml model`: fetch and export models; and what `vault-ml serve` does."""
 
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,8 +98,10 @@ def serve(
         ) as server:
             names = ", ".join(server.models) or "no model"
             print(f"Triton serves {names}: gRPC at {server.grpc_url}, HTTP at {server.http_url}", flush=True)
-            while not stopping and server.wait(0.5) is None:
-                pass
+            while not stopping and server.healthy:
+                server.wait(0.5)
+        if not stopping:
+            print("Triton ended, or a process of one of its models did; its log says why.", file=sys.stderr)
         return 0 if stopping else 1
     finally:
         for number, handler in previous.items():

@@ -147,6 +147,14 @@ class EmbeddedTriton:
         """`host:port` of the Prometheus endpoint."""
         return f"{_LOOPBACK}:{self.metrics_port}"
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the server and all processes of its models live.
+
+        Triton neither restarts a dead stub nor says that it died: the model stays ready and every request fails.
+        """
+        return self._process.poll() is None and not _has_dead_child(self._process.pid)
+
     def stop(self) -> None:
         """End the server and everything it started, and remove what it left in shared memory; idempotent."""
         if self._process.poll() is None:
@@ -223,6 +231,16 @@ def _server_arguments(
         f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
         *named,
     ]
+
+
+def _has_dead_child(pid: int) -> bool:
+    """Whether a child has died that its parent did not expect to: it stays a zombie (proc(5), stat)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state == "Z" and int(parent) == pid:
+                return True
+    return False
 
 
 def _free_ports(count: int) -> list[int]:

@@ -53,10 +53,10 @@ def prepare() -> TritonRuntime:
     directory = cache_directory() / f"triton-{PYTRITON.partition('==')[2]}-{PYTRITON_SHA256[:12]}"
     wheel = directory / "wheel"
     if not wheel.is_dir():
-        _build_atomically(wheel, _install_wheel)
+        build_atomically(wheel, _install_wheel)
     backends = directory / f"backends-{_backends_digest()}"
     if not backends.is_dir():
-        _build_atomically(backends, lambda target: _assemble_backends(wheel, target))
+        build_atomically(backends, lambda target: _assemble_backends(wheel, target))
     stub = backends / "python" / _STUB
     return TritonRuntime(
         server=wheel / _SERVER / "bin" / "tritonserver",
@@ -65,7 +65,7 @@ def prepare() -> TritonRuntime:
     )
 
 
-def _build_atomically(target: Path, build: Callable[[Path], None]) -> None:
+def build_atomically(target: Path, build: Callable[[Path], None]) -> None:
     """Build in a temporary directory beside the target and rename; a second process may win the race."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -104,14 +104,15 @@ def _install_wheel(target: Path) -> None:
         )
 
 
-def _backend_sources() -> Path:
+def backend_sources() -> Path:
+    """Where our backends in Python lie: beside this package in a checkout, inside it when installed."""
     beside = Path(__file__).parent.parent / "backends"
     return beside if beside.is_dir() else Path(__file__).parent / "backends"
 
 
 def _backends_digest() -> str:
     digest = hashlib.sha256(f"{sys.version_info.major}.{sys.version_info.minor}".encode())
-    for source in sorted(_backend_sources().rglob("*.py")):
+    for source in sorted(backend_sources().rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -130,7 +131,7 @@ def _assemble_backends(wheel: Path, target: Path) -> None:
         shutil.copy2(server / "backends" / "python" / name, python_backend)
     shutil.copy2(stub, python_backend)
     (python_backend / _STUB).chmod(0o755)
-    sources = _backend_sources()
+    sources = backend_sources()
     for model in sorted(sources.glob("*/model.py")):
         backend = target / model.parent.name
         backend.mkdir()
@@ -160,7 +161,7 @@ def _libpython_directories(stub: Path, wheel: Path, directory: Path) -> list[Pat
     if missing:
         fetched = directory / name
         if not fetched.is_dir():
-            _build_atomically(fetched, lambda target: _fetch_debian_package(name, target))
+            build_atomically(fetched, lambda target: fetch_debian_package(name, target))
         candidates.append(next(fetched.rglob(f"{name}.so.1.0")).parent)
         missing = missing_libraries(stub, _environment(wheel, candidates))
     if missing:
@@ -176,7 +177,7 @@ def missing_libraries(program: Path, environment: dict[str, str]) -> list[str]:
     return [line.split("=>")[0].strip() for line in listing.stdout.splitlines() if "not found" in line]
 
 
-def _fetch_debian_package(package: str, target: Path) -> None:
+def fetch_debian_package(package: str, target: Path) -> None:
     """Download a Debian package and unpack it into `target`; needs no root."""
     for command in (["apt-get", "download", package], ["sh", "-c", "dpkg -x ./*.deb ."]):
         program = shutil.which(command[0])
