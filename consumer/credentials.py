@@ -136,8 +136,12 @@ def _masked_link(link: str) -> str:
     scheme, _, rest = link.partition("://")
     address, query_mark, query = re.match(r"([^?#]*+)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]  # matches any text
     authority, slash, path = address.partition("/")
+    after_colon = authority.partition(":")[2]
     if "@" in authority:
         authority = f"{MASK}@{authority.rpartition('@')[2]}"
+    elif after_colon and not after_colon.isdecimal() and "@" in rest:
+        # People write cameras' passwords into links as they are, with `?`, `/` and `#`: no port looks so.
+        return _masked_link(f"{scheme}://{MASK}@{rest.rpartition('@')[2]}")
     if query and (path.endswith("storage/signed") or any(map(_is_bearer, re.split("[&;?#]", query)))):
         query = MASK
     return f"{scheme}://{authority}{slash}{path}{query_mark}{query}"

@@ -25,7 +25,7 @@ REASON_HEADER = "vault-ml-reason"
 
 EnvelopeReason = Literal["unspecified", "malformed", "handler_error", "retry_exhausted", "publish_failed"]
 
-_SENTENCE_LENGTH = 1000
+_SENTENCE_BYTES = 1000
 
 
 def build_dead_letter(
@@ -64,10 +64,10 @@ def build_dead_letter(
         Header.OUTCOME: "dead-letter",
         REASON_HEADER: error.reason,
     }
-    sentence = mask_payload(str(error).encode(), secrets).decode("utf-8", "replace")
+    sentence = mask_payload(str(error).encode("utf-8", "backslashreplace"), secrets)
     attributes = {
         "reason": error.reason,
-        "sentence": sentence[:_SENTENCE_LENGTH],
+        "sentence": sentence[:_SENTENCE_BYTES].decode("utf-8", "ignore"),
         "position": str(position),
         "version": __version__,
     }

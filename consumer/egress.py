@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,10 +54,12 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL, in small letters and without a final dot; empty when there is none."""
+    """Return the host of a URL, in small letters and without a final dot; empty when it is no valid URL."""
     try:
-        return (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:  # "Invalid IPv6 URL"
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+        return (parts.hostname or "").rstrip(".")
+    except ValueError:  # "Invalid IPv6 URL", "Port out of range"
         return ""
 
 
@@ -71,6 +73,8 @@ class Guard:
     def __init__(self, vault_host: str) -> None:
         self._vault_host = vault_host
         self._open: set[socket.socket] = set()
+        self._closed: list[socket.socket] | None = None
+        """Handles of connections that were closed during a deadline; None when there is no deadline."""
         self._lock = threading.Lock()
 
     def check(self, host: str, address: str) -> None:
@@ -84,6 +88,12 @@ class Guard:
             f"A link leads to {host} at {address}, an address inside this machine or its cloud: not followed."
         )
 
+    def check_name(self, host: str) -> None:
+        """Raise UrlForbidden if a host's name stands for an address that must not be used."""
+        if host != self._vault_host:
+            for address in _addresses(host):
+                self.check(host, str(address))
+
     @contextmanager
     def deadline(self, seconds: float) -> Iterator[threading.Event]:
         """End every connection after so many seconds; the event that it gives tells whether that happened."""
@@ -93,18 +103,21 @@ class Guard:
             passed.set()
             with self._lock:
                 for handle in self._open:
-                    try:
+                    # It may have been closed by its other end already.
+                    with suppress(OSError):
                         handle.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        continue  # closed by its other end already
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
+        self._closed = []
         timer.start()
         try:
             yield passed
         finally:
             timer.cancel()
+            closed, self._closed = self._closed, None
+            for handle in closed:
+                self.release(handle)
 
     def watch(self, handle: socket.socket) -> None:
         """Take a connection's second handle into the number of those that a deadline ends."""
@@ -113,6 +126,10 @@ class Guard:
 
     def release(self, handle: socket.socket) -> None:
         """Let go of a connection that is closed."""
+        if self._closed is not None:
+            # A body without a length is read on after its connection was "closed": the deadline reaches it.
+            self._closed.append(handle)
+            return
         with self._lock:
             self._open.discard(handle)
         handle.close()
@@ -200,10 +217,8 @@ class GuardedSession(requests.Session):
         """Ask, without reading the body, through the environment's proxy unless the host is this machine."""
         host = host_of(url)
         proxies = {} if is_loopback(host) else requests.utils.get_environ_proxies(url)
-        if requests.utils.select_proxy(url, proxies):
-            # The proxy makes the connection: what can be known beforehand has to do.
-            for address in _addresses(host):
-                self._guard.check(host, str(address))
+        # Beforehand too: an inside address is not even knocked at, and a proxy makes its own connections.
+        self._guard.check_name(host)
         return self.request(
             method, url, headers=headers, timeout=timeout, stream=True, allow_redirects=False, proxies=proxies
         )

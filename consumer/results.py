@@ -69,7 +69,7 @@ def build_result(
         return message(len(ranked))
     if not fits(0):
         whole, echoed = False, readme_event(event)
-    enough, too_many = 0, len(ranked)
+    enough, too_many = 0, len(ranked) + 1
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
         enough, too_many = (middle, too_many) if fits(middle) else (enough, middle)

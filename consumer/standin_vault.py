@@ -122,14 +122,14 @@ class VaultHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer storage, storage/blob, storage/signed and health."""
-        self._dispatch({"/storage": self.get_storage, "/storage/blob": self.get_blob,
+        self.dispatch({"/storage": self.get_storage, "/storage/blob": self.get_blob,
                         "/storage/signed": self.get_signed, "/health": self.get_health})  # fmt: skip
 
     def do_POST(self) -> None:
         """Answer ping."""
         length = int(self.headers.get("Content-Length") or 0)
         self.rfile.read(length)
-        self._dispatch({"/ping": self.post_ping})
+        self.dispatch({"/ping": self.post_ping})
 
     def post_ping(self) -> None:
         """Tell whether the keys are right."""
@@ -212,7 +212,8 @@ class VaultHandler(BaseHTTPRequestHandler):
             self.end_headers()
             shutil.copyfileobj(file, self.wfile)
 
-    def _dispatch(self, routes: Mapping[str, Callable[[], None]]) -> None:
+    def dispatch(self, routes: Mapping[str, Callable[[], None]]) -> None:
+        """Count the request and hand it to its route."""
         path = urlsplit(self.path).path
         route = path.removeprefix(self.vault.prefix) if path.startswith(self.vault.prefix) else None
         answer = routes.get(route) if route is not None else None

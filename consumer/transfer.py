@@ -54,6 +54,8 @@ def ask(
         UrlForbidden: not a URL, or it leads to an inside address.
     """
     host = host_of(url)
+    if not host:
+        raise UrlForbidden("A link to the recording is not a valid URL: not followed.")
     try:
         with session.fetch(method, url, headers=headers, timeout=timeout_seconds) as response:
             yield response
@@ -128,7 +130,7 @@ def save_recording(response: requests.Response, file: BinaryIO, *, who: str, max
     if declared.isdecimal() and len(declared) < 20 and int(declared) > max_bytes:
         raise too_large
     written = 0
-    with _full_disk_is_an_outage():
+    with full_disk_is_an_outage():
         file.seek(0)
         file.truncate()
     for chunk in _chunks(response):
@@ -137,9 +139,9 @@ def save_recording(response: requests.Response, file: BinaryIO, *, who: str, max
         written += len(chunk)
         if written > max_bytes:
             raise too_large
-        with _full_disk_is_an_outage():
+        with full_disk_is_an_outage():
             file.write(chunk)
-    with _full_disk_is_an_outage():
+    with full_disk_is_an_outage():
         file.flush()
 
 
@@ -155,7 +157,8 @@ def _is_page(response: requests.Response, chunk: bytes) -> bool:
 
 
 @contextmanager
-def _full_disk_is_an_outage() -> Iterator[None]:
+def full_disk_is_an_outage() -> Iterator[None]:
+    """Turn a failure to write into an outage: the next recording would meet it too."""
     try:
         yield
     except OSError as error:

@@ -38,6 +38,7 @@ from consumer.transfer import (
     Interrupted,
     ask,
     check_status,
+    full_disk_is_an_outage,
     read_answer,
     redirect_target,
     save_recording,
@@ -130,7 +131,8 @@ class VaultClient:
             RecordingUnavailable, SignedUrlExpired: it may come with a later try.
             RecordingRefused, RecordingTooLarge, UrlForbidden: it will not.
         """
-        descriptor, name = tempfile.mkstemp(prefix="recording-", dir=directory)
+        with full_disk_is_an_outage():
+            descriptor, name = tempfile.mkstemp(prefix="recording-", dir=directory)
         path = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -276,9 +278,5 @@ def _bases(api_url: str) -> list[str]:
 
 
 def _leads_to(link: str, hosts: Collection[str]) -> bool:
-    try:
-        port = urlsplit(link).port
-    except ValueError:
-        return False
     host = host_of(link)
-    return host != "" and (host in hosts or f"{host}:{port}" in hosts)
+    return host != "" and (host in hosts or f"{host}:{urlsplit(link).port}" in hosts)
