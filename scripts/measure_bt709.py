@@ -65,7 +65,7 @@ class Comparison:
             f"{self.boxes} boxes, recall {self.found / self.boxes:.3f}, "
             f"precision {self.confirmed / self.sure:.3f}, median IoU {np.median(self.ious):.3f}, "
             f"score change median {np.median(changes):.3f}, 95 % {np.quantile(changes, 0.95):.3f}, "
-            f"most {changes.max():.3f}, pictures differ by {np.mean(self.picture_changes):.2f} of 255 on average"
+            f"most {changes.max():.3f}, pictures differ by {np.mean(self.picture_changes):.2f} of 255"
         )
 
 
