@@ -12,13 +12,13 @@ from typing import Annotated, NoReturn
 
 import structlog
 import typer
-from modelops.cli import app as model_app
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consumer import __version__, logs
 from consumer.detect import Format
 from consumer.errors import SettingsError, VaultMLError
+from modelops.cli import app as model_app
 
 app = typer.Typer(
     name="vault-ml",

@@ -53,7 +53,7 @@ def run(settings: Settings) -> None:
         pool = WorkerPool(
             partial(work, workers),
             workers=settings.workers,
-            time_limit_seconds=settings.recording_time_limit,
+            time_limit_seconds=attempt_seconds(settings),
         )
         with pool:
             _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)
@@ -182,11 +182,19 @@ def detector_settings(settings: DetectSettings, triton_url: str) -> WorkerSettin
     return WorkerSettings(
         look=Look(settings.number_of_predictions, settings.score_threshold, settings.nms_iou),
         triton=TritonEndpoint(
-            triton_url, settings.triton_model, settings.triton_timeout, settings.triton_in_flight
+            triton_url,
+            settings.triton_model,
+            min(settings.triton_timeout, settings.recording_time_limit),
+            settings.triton_in_flight,
         ),
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
+
+
+def attempt_seconds(settings: Settings) -> float:
+    """Return how long one attempt at a recording may take: never longer than all attempts together."""
+    return min(settings.recording_time_limit, settings.recording_deadline)
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:
@@ -201,7 +209,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
             signed_url_hosts=settings.signed_url_hosts,
             connect_timeout_seconds=settings.vault_timeout,
             read_timeout_seconds=settings.vault_timeout,
-            download_deadline_seconds=settings.recording_time_limit,
+            download_deadline_seconds=attempt_seconds(settings),
             max_recording_bytes=settings.max_recording_bytes,
         ),
     )

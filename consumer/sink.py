@@ -90,7 +90,9 @@ class ResultSink:
             raise StreamSetupError(f"Topic {topic!r} cannot be used: {found.error.str()}.")
         # Replication -1 is the broker's default (Kafka 2.4 and later).
         wanted = NewTopic(topic, num_partitions=like, replication_factor=-1)
-        created = AdminClient(self._connection.properties(), logger=librdkafka_log()).create_topics([wanted])
+        # The client must outlive the answer: its requests end with it.
+        admin = AdminClient(self._connection.properties(), logger=librdkafka_log())
+        created = admin.create_topics([wanted])
         try:
             created[topic].result(timeout_seconds)
         except KafkaException as error:

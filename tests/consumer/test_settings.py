@@ -299,13 +299,17 @@ def test_a_port_that_kubernetes_put_there_for_a_service_is_explained() -> None:
     ("names", "first"),
     [
         ({"RECORDING_TIME_LIMIT": "301"}, "RECORDING_TIME_LIMIT"),
-        ({"RECORDING_DEADLINE": "60"}, "RECORDING_DEADLINE"),
+        ({"RECORDING_TIME_LIMIT": "90", "RECORDING_DEADLINE": "60"}, "RECORDING_TIME_LIMIT"),
         ({"TRITON_TIMEOUT": "121"}, "TRITON_TIMEOUT"),
     ],
 )
 def test_a_shorter_time_cannot_exceed_the_longer_one_around_it(names: dict[str, str], first: str) -> None:
     (problem,) = problems_of(MINIMAL | names)
     assert problem.startswith(f"{first} ")
+
+
+def test_a_default_gives_way_to_a_shorter_time_around_it() -> None:
+    assert settings.load(MINIMAL | {"RECORDING_DEADLINE": "60"}).recording_deadline == 60
 
 
 def test_a_problem_of_one_setting_does_not_hide_a_conflict_of_others() -> None:
