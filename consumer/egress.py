@@ -9,12 +9,11 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -55,12 +54,22 @@ def is_loopback(host: str) -> bool:
 
 def host_of(url: str) -> str:
     """Return the host of a URL, in small letters and without a final dot; empty when it is no valid URL."""
+    return _parts(url)[0]
+
+
+def leads_to(link: str, hosts: Collection[str]) -> bool:
+    """Tell whether a link leads to one of these hosts, each a name or `name:port`."""
+    host, port = _parts(link)
+    return host != "" and (host in hosts or f"{host}:{port}" in hosts)
+
+
+def _parts(url: str) -> tuple[str, int | None]:
+    # With the parser that requests uses: two parsers may see two hosts in `http://a\@b/`.
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number
-        return (parts.hostname or "").rstrip(".")
-    except ValueError:  # "Invalid IPv6 URL", "Port out of range"
-        return ""
+        parts = urllib3.util.parse_url(url)
+    except ValueError:
+        return "", None
+    return (parts.host or "").strip("[]").rstrip(".").lower(), parts.port
 
 
 class Guard:

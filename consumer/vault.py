@@ -16,14 +16,13 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
-from urllib.parse import urlsplit
 
 import requests
 import structlog
 import tenacity
 
 from consumer.credentials import mask_links
-from consumer.egress import Guard, GuardedSession, host_of
+from consumer.egress import Guard, GuardedSession, host_of, leads_to
 from consumer.errors import (
     MayHeal,
     RecordingError,
@@ -166,7 +165,7 @@ class VaultClient:
     def _ways(self, event: RecordingEvent) -> Iterator[Callable[[BinaryIO], None]]:
         hosts = {self._host, *self._settings.signed_url_hosts}
         if event.signed_url:
-            if _leads_to(event.signed_url, hosts):
+            if leads_to(event.signed_url, hosts):
                 yield lambda file: self._follow(event.signed_url, file, hosts)
             else:
                 _log.debug("the event's link is not followed", host=host_of(event.signed_url))
@@ -197,7 +196,7 @@ class VaultClient:
         for _ in range(MAX_REDIRECTS + 1):
             if not link.lower().startswith(("http://", "https://")):
                 raise UrlForbidden("A link to the recording is neither http:// nor https://: not followed.")
-            if hosts is not None and not _leads_to(link, hosts):
+            if hosts is not None and not leads_to(link, hosts):
                 raise UrlForbidden(
                     f"The event's link leads on to {host_of(link)}: add it to SIGNED_URL_HOSTS to follow it."
                 )
@@ -275,8 +274,3 @@ def _bases(api_url: str) -> list[str]:
     """Return where the API may lie: today's Vault has it under `/api`, older ones may not."""
     base = api_url.rstrip("/")
     return [base] if base.endswith("/api") else [f"{base}/api", base]
-
-
-def _leads_to(link: str, hosts: Collection[str]) -> bool:
-    host = host_of(link)
-    return host != "" and (host in hosts or f"{host}:{urlsplit(link).port}" in hosts)
