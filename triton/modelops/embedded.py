@@ -151,7 +151,7 @@ class EmbeddedTriton:
     def healthy(self) -> bool:
         """Whether the server and all processes of its models live.
 
-        Triton neither restarts a dead stub nor says that it died: the model stays ready and every request fails.
+        Triton neither restarts a dead stub nor says that it died: the model stays ready, every request fails.
         """
         return self._process.poll() is None and not _has_dead_child(self._process.pid)
 
