@@ -7,7 +7,6 @@ An example: docs/messages.md.
 
 import base64
 import hashlib
-import json
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Literal
@@ -17,7 +16,7 @@ from consumer.credentials import mask_payload
 from consumer.errors import BrokerAway, EventMalformed, MessageTooLarge, RecordingError, VaultMLError
 from consumer.events import RecordingEvent, parse_message
 from consumer.messages import OutgoingMessage, Position
-from consumer.results import RECORD_OVERHEAD_BYTES, Header, readme_event, result_id
+from consumer.results import RECORD_OVERHEAD_BYTES, Header, readme_event, result_id, to_utf8
 
 SCHEMA = "uug.ai/dead-letter/v1"
 SERVICE = "vault-ml"
@@ -89,7 +88,7 @@ def build_dead_letter(
     }
     empty = OutgoingMessage(
         key=key.encode(),
-        value=json.dumps(envelope).encode(),
+        value=to_utf8(envelope),
         headers=[(name, text.encode()) for name, text in headers.items()],
     )
     # 64 bytes for the attribute that says what was left out; base64 makes four bytes of three.
@@ -98,7 +97,7 @@ def build_dead_letter(
     if len(masked) > room:
         masked, attributes["payload"] = _fitting(masked, event, room)
     envelope["payload"] = base64.b64encode(masked).decode()
-    return OutgoingMessage(empty.key, json.dumps(envelope).encode(), empty.headers)
+    return OutgoingMessage(empty.key, to_utf8(envelope), empty.headers)
 
 
 def envelope_reason(error: VaultMLError, *, exhausted: bool = False) -> EnvelopeReason:
@@ -123,7 +122,7 @@ def _identity(event: RecordingEvent | None, position: Position) -> str:
 
 def _fitting(masked: bytes, event: RecordingEvent | None, room: int) -> tuple[bytes, str]:
     if event is not None:
-        reduced = json.dumps(readme_event(event)).encode()
+        reduced = to_utf8(readme_event(event))
         if len(reduced) <= room:
             return reduced, "reduced to what names the recording"
     return masked[:room], f"cut off after {room} of {len(masked)} bytes"

@@ -17,7 +17,9 @@ MAX_ENTRIES = 1000
 MAX_DEPTH = 64
 """Nesting of one event; real ones need six. Python, and what reads our results, recurse."""
 MAX_KEY_BYTES = 2048
-"""Object stores take names of 1024 bytes; the key travels in headers."""
+"""Object stores take names of 1024 characters; the key travels in HTTP headers."""
+MAX_SOURCE_BYTES = 255
+"""Of the name that somebody gave a storage provider."""
 
 _NOT_VIDEO = re.compile(
     r"""\.(?:
@@ -189,10 +191,10 @@ def _event(raw: dict[str, Any], index: int) -> RecordingEvent:
                 "hub-workflows-queue, so point QUEUE_NAME at the topic of the Vault integration."
             )
         raise EventMalformed("The event has no payload.key, so it names no recording.")
-    key = _header_text(payload["key"], "payload.key")
+    key = _header_text(payload["key"], "payload.key", MAX_KEY_BYTES)
     if not key:
         raise EventMalformed("The event's payload.key is empty, so it names no recording.")
-    source = _header_text(raw.get("source") or "", "source")
+    source = _header_text(raw.get("source") or "", "source", MAX_SOURCE_BYTES)
     metadata = payload.get("metadata")
     camera = metadata.get("event-instancename") if isinstance(metadata, dict) else None
     size, link = payload.get("fileSize"), payload.get("signedUrl")
@@ -208,14 +210,14 @@ def _event(raw: dict[str, Any], index: int) -> RecordingEvent:
     )
 
 
-def _header_text(text: object, name: str) -> str:
+def _header_text(text: object, name: str, max_bytes: int) -> str:
     """Return the text if a HTTP header can carry it (Vault takes key and source there), or raise."""
     if not isinstance(text, str):
         raise EventMalformed(f"The event's {name} is not a string.")
     if _CONTROL.search(text) or text != text.strip():
         raise EventMalformed(f"The event's {name} has control characters or spaces around it.")
-    if len(text.encode()) > MAX_KEY_BYTES:
-        raise EventMalformed(f"The event's {name} is longer than {MAX_KEY_BYTES} bytes.")
+    if len(text.encode()) > max_bytes:
+        raise EventMalformed(f"The event's {name} is longer than {max_bytes} bytes.")
     return text
 
 

@@ -17,8 +17,9 @@ from consumer.messages import OutgoingMessage, Position
 RECORD_OVERHEAD_BYTES = 512
 """What Kafka adds to a message: the batch's header, lengths and counts; generously."""
 
-_SMALL_BYTES = 1024
+_SMALL_BYTES = 256
 _LISTED = 100
+_REASONS, _REASON_LENGTH = 5, 100
 """Entries in a header that lists frames or reasons: a hint for a person, not the data."""
 
 _README_NAMES = frozenset({"date", "events", "provider", "source", "request", "payload"})
@@ -51,7 +52,7 @@ def build_result(
         event: as it came; its credentials are left out of the result.
         analysis: the outcome; for a skipped recording the lists are empty.
         position: where the event stood.
-        max_bytes: the topic's `message.max.bytes`; 32 KiB or more.
+        max_bytes: the topic's `message.max.bytes`; 10,000 or more.
     """
     echoed = remove_credentials(event.raw)
     ranked = sorted((d.score for frame in analysis.frames for d in frame.detections), reverse=True)
@@ -131,6 +132,11 @@ def classification_data(analysis: Analysis, frames: Sequence[FrameResult]) -> di
     }
 
 
+def to_utf8(value: object) -> bytes:
+    """Return a value as JSON in UTF-8; what is no text (names of files can be such) as escapes."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
 def whole_pixels(box_xyxy: tuple[float, float, float, float], width: int, height: int) -> list[int]:
     """Return a box as integers inside the picture (0: unbounded), at least one pixel wide and high."""
     x1, x2 = _whole_span(box_xyxy[0], box_xyxy[2], width)
@@ -195,7 +201,7 @@ def _message(
             [[frame.index, round(frame.time_seconds * 1000)] for frame in frames if frame.detections]
         ),
         Header.LEDGER: None if analysis.ledger is None else _json(analysis.ledger),
-        Header.REASONS: _json([text[:200] for text in analysis.partial_reasons[:_LISTED]])
+        Header.REASONS: _json([text[:_REASON_LENGTH] for text in analysis.partial_reasons[:_REASONS]])
         if analysis.partial_reasons
         else None,
         Header.SATURATED: _json(analysis.saturated_frames[:_LISTED]) if analysis.saturated_frames else None,
@@ -203,7 +209,7 @@ def _message(
     }
     return OutgoingMessage(
         key=key.encode(),
-        value=json.dumps(value).encode(),
+        value=to_utf8(value),
         headers=[(name, text.encode()) for name, text in headers.items() if text is not None],
     )
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consumer.analysis import Analysis, Detection, FrameResult
-from consumer.events import RecordingEvent, parse_message
+from consumer.events import MAX_KEY_BYTES, MAX_SOURCE_BYTES, RecordingEvent, parse_message
 from consumer.messages import OutgoingMessage, Position
 from consumer.results import (
     RECORD_OVERHEAD_BYTES,
@@ -257,21 +257,35 @@ def test_an_event_that_is_too_large_is_echoed_with_the_readmes_names() -> None:
 
 @settings(deadline=None)
 @given(
-    st.text(min_size=1, max_size=1000).filter(lambda key: bool(key.strip())),
+    st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=500).filter(
+        lambda key: key == key.strip()
+    ),
     st.integers(0, 30),
-    st.integers(0, 200_000),
+    st.integers(0, 40_000),
 )
-def test_no_result_is_larger_than_allowed(key: str, frames: int, bulk: int) -> None:
-    event = RecordingEvent({"payload": {"key": key}, "x": "x" * bulk, "data": {"y": "y" * bulk}}, key)
+@example('"' * MAX_KEY_BYTES, 30, 0)
+@example("\N{PERSONAL COMPUTER}" * (MAX_KEY_BYTES // 4), 30, 40_000)
+def test_no_result_is_larger_than_the_smallest_limit_allows(key: str, frames: int, bulk: int) -> None:
+    raw = {
+        "payload": {"key": key},
+        "x": "x" * bulk,
+        "data": {"y": "y" * bulk},
+        "source": '"' * MAX_SOURCE_BYTES,
+    }
     analysis = Analysis(
         **{
-            **vars(_crowd(frames, 200)),
-            "partial_reasons": ("r" * 500,) * 500,
-            "saturated_frames": (9,) * 9999,
+            **vars(_crowd(frames, 20)),
+            "partial_reasons": ('"' * 500,) * 500,
+            "saturated_frames": (99_999,) * 9999,
         }
     )
-    message = build_result(event, analysis, POSITION, 32_768 + 20_480)
-    assert message.size_bytes + RECORD_OVERHEAD_BYTES <= 32_768 + 20_480
+    message = build_result(_event(raw), analysis, POSITION, 10_000)
+    assert message.size_bytes + RECORD_OVERHEAD_BYTES <= 10_000
+
+
+def test_names_that_are_not_utf8_come_as_json_has_them() -> None:
+    event = RecordingEvent({"payload": {"key": "clip\udce9.mp4"}}, "clip\udce9.mp4")
+    assert b"clip\\udce9.mp4" in build_result(event, ANALYSIS, POSITION, MAX_BYTES).value
 
 
 def test_the_frames_format_lists_every_frame_with_boxes_as_floats() -> None:
