@@ -143,8 +143,9 @@ class VaultClient:
     def _download(self, event: RecordingEvent, file: BinaryIO) -> None:
         if self._base is None:
             self.ping()
+        seconds = self._settings.download_deadline_seconds
         failures: list[RecordingError] = []
-        with self._guard.deadline(self._settings.download_deadline_seconds) as passed:
+        with self._guard.deadline(seconds) as passed:
             for way in self._ways(event):
                 try:
                     _with_quick_retries(way, file, passed)
@@ -157,6 +158,10 @@ class VaultClient:
                 if passed.is_set():
                     break
         self.ping()
+        if passed.is_set():
+            raise RecordingUnavailable(
+                f"The download was not finished within {seconds:g} s: try again later."
+            )
         # The event's own link may be stale: what Vault itself says, it says last.
         heals = (failure for failure in failures[-2:] if isinstance(failure, MayHeal))
         forbidden = (failure for failure in failures[-2:] if isinstance(failure, UrlForbidden))
@@ -267,7 +272,7 @@ def _with_quick_retries(way: Callable[[BinaryIO], None], file: BinaryIO, passed:
         with attempt:
             way(file)
             if passed.is_set():  # a body without a length looks complete when its connection is ended
-                raise RecordingUnavailable("The download took longer than DOWNLOAD_DEADLINE allows.")
+                raise RecordingUnavailable("The download was ended by its deadline.")
 
 
 def _bases(api_url: str) -> list[str]:
