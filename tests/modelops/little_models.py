@@ -78,11 +78,14 @@ def yolox(
 ) -> ModelProto:
     """YOLOX's raw head over a very small backbone; nothing in it says what pixels it expects.
 
-    baked_batch: answers for the first frame of a batch only, whatever the others show.
+    baked_batch: written for one frame only: the frames of a batch are taken together.
     """
     random = np.random.default_rng(0)
     nodes = Nodes("yolox", opset)
-    picture = nodes.slice("images", 0, 0, 1) if baked_batch else "images"
+    picture = "images"
+    if baked_batch:
+        picture = nodes("Sub", "images", nodes("ReduceMean", "images", axes=[0], keepdims=1))
+        picture = nodes("Add", nodes("Mul", picture, nodes.constant(np.array(0.5, np.float32))), "images")
     scales = []
     for stride in (8, 16, 32):
         weights = random.normal(0, 1e-4, (5 + classes, 3, stride, stride)).astype(np.float32)

@@ -128,7 +128,7 @@ def fetch(name: str, *, search: tuple[Path, ...] = (_BESIDE_THE_CHECKOUT,)) -> F
     return FetchedModel(entry, entry.fetch())
 
 
-def fetch_default() -> FetchedModel:
+def fetch_default(*, search: tuple[Path, ...] = (_BESIDE_THE_CHECKOUT,)) -> FetchedModel:
     """Return the first model of DEFAULT that can be had.
 
     Raises:
@@ -137,7 +137,7 @@ def fetch_default() -> FetchedModel:
     problems = []
     for name in DEFAULT:
         try:
-            return fetch(name)
+            return fetch(name, search=search)
         except SetupError as error:
             problems.append(f"{name}: {error}")
     raise SetupError(f"No model of the catalogue can be had. {' '.join(problems)}")

