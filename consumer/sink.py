@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # the stub forgets to export it
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
 
 from consumer.connection import KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, MessageTooLarge, StreamSetupError

@@ -1,5 +1,6 @@
 """Events in from Kafka, as a member of the group; offsets are committed once their results are confirmed."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from consumer.errors import BrokerAway, StreamSetupError
 from consumer.offsets import PartitionProgress
 
 _log = structlog.get_logger("vault-ml.stream")
+
+_METADATA_SECONDS = 1.0
+"""Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 
 SESSION_TIMEOUT_MS = 10_000
 """How long a dead pod keeps its partitions; librdkafka beats from its own thread, work does not delay it."""
@@ -79,29 +83,36 @@ class EventSource:
         )
 
     def check_topic(self, topic: str, *, timeout_seconds: float = 10.0) -> int:
-        """Return the number of partitions of a topic.
+        """Return the number of partitions of a topic; to be called before `join`.
 
         Raises:
             StreamSetupError: login refused, no such topic, or no right to it; says which.
             BrokerAway: no broker answers.
         """
-        try:
-            found = self._consumer.list_topics(topic, timeout=timeout_seconds).topics[topic]
-        except KafkaException as error:
-            if self._login_refused:
-                raise StreamSetupError(
-                    f"Kafka refused the login: {self._login_refused}. Check KAFKA_USERNAME, KAFKA_PASSWORD, "
-                    "KAFKA_MECHANISM and KAFKA_SECURITY."
-                ) from error
-            raise BrokerAway(
-                f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and "
-                "KAFKA_SECURITY."
-            ) from error
-        if found.error is None:
-            return len(found.partitions)
-        if found.error.code() in NOT_AUTHORISED:
+        partitions, error = self._ask_for(topic, time.monotonic() + timeout_seconds)
+        if error is None:
+            return partitions
+        if error.code() in NOT_AUTHORISED:
             raise StreamSetupError(f"Kafka does not let us read topic {topic!r}; grant DESCRIBE and READ.")
-        raise StreamSetupError(f"Topic {topic!r} does not exist ({found.error.str()}); create it.")
+        raise StreamSetupError(f"Topic {topic!r} does not exist ({error.str()}); create it.")
+
+    def _ask_for(self, topic: str, deadline: float) -> tuple[int, KafkaError | None]:
+        while True:
+            try:
+                found = self._consumer.list_topics(topic, timeout=_METADATA_SECONDS).topics[topic]
+                return len(found.partitions), found.error
+            except KafkaException as error:
+                self._consumer.poll(0)  # yields no message before joining, but runs the error callback
+                if self._login_refused:
+                    raise StreamSetupError(
+                        f"Kafka refused the login: {self._login_refused}. Check KAFKA_USERNAME, "
+                        "KAFKA_PASSWORD, KAFKA_MECHANISM and KAFKA_SECURITY."
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise BrokerAway(
+                        f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and "
+                        "KAFKA_SECURITY."
+                    ) from error
 
     def join(self) -> None:
         """Join the consumer group; partitions arrive during `poll`."""
