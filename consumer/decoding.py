@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import closing
 from enum import IntEnum
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -52,12 +53,13 @@ class Decoding:
         picture of what was there.
         """
         unseen: set[int] = set()  # fed to the decoder, not out yet
+        decode = partial(self._decode, unseen=unseen, intact_only=intact_only)
         keyframe_seen = drained = False
         try:
             with closing(self._needed(run)) as needed:
                 for packet in chain(needed, [None]):
                     drained = packet is None
-                    for time, picture in self._decode(packet, unseen):
+                    for time, picture in decode(packet):
                         damaged = intact_only and picture.is_corrupt
                         if intact_only and not keyframe_seen and (damaged or time != run.keyframe):
                             return
@@ -68,7 +70,7 @@ class Decoding:
                         return
         finally:
             if not drained:
-                self._decode(None, unseen)
+                decode(None)
             if self._decoder.name not in _MAY_SHOW_NOTHING:
                 for time in unseen:
                     self._note(time, Fate.UNDECODABLE)
@@ -91,7 +93,9 @@ class Decoding:
                     yield packet
                 # else: a leading picture of an open GOP, which builds on the GOP before
 
-    def _decode(self, packet: VideoPacket | None, unseen: set[int]) -> list[tuple[int, VideoFrame]]:
+    def _decode(
+        self, packet: VideoPacket | None, *, unseen: set[int], intact_only: bool
+    ) -> list[tuple[int, VideoFrame]]:
         """Feed one packet, or None to drain; give the display times and pictures that come out."""
         fed = display_time(packet) if packet is not None else None
         if fed is not None:
@@ -110,7 +114,7 @@ class Decoding:
             if time is None:
                 continue
             unseen.discard(time)
-            self._note(time, Fate.UNDECODABLE if picture.is_corrupt else Fate.DECODED)
+            self._note(time, Fate.UNDECODABLE if picture.is_corrupt and intact_only else Fate.DECODED)
             timed.append((time, picture))
         return timed
 

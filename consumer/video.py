@@ -12,10 +12,11 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from consumer import sampling
+from consumer.boxes import Layout, inspect, open_mended
 from consumer.decoding import Decoding, Fate
 from consumer.errors import RecordingUndecodable
 from consumer.ledger import Ledger
-from consumer.media import Media, inspect
+from consumer.media import Media
 from consumer.packets import open_container, scan, video_stream
 from consumer.sampling import Run, Stretch
 
@@ -45,15 +46,18 @@ def open_recording(media: Media, *, max_pixels: int = MAX_PIXELS) -> Iterator["R
     """Open a recording and read through its packets once, without decoding.
 
     Raises:
-        RecordingEncrypted, RecordingUnfinished: as `consumer.media.inspect` says.
+        RecordingEncrypted, RecordingUnfinished: as `consumer.boxes.inspect` says.
         RecordingTooLarge: a picture has more than max_pixels pixels.
         RecordingUndecodable: not a video, no video track, a codec that we do not have, or no keyframe.
     """
     if media.size_bytes == 0:
         raise RecordingUndecodable(f"{media.name} holds no bytes.")
     layout = inspect(media)
-    with media.open() as file, open_container(media.name, file, max_pixels) as container:
-        yield Recording(media.name, container, truncated=layout.truncated, max_pixels=max_pixels)
+    with (
+        open_mended(media, layout.gaps) as file,
+        open_container(media.name, file, max_pixels) as container,
+    ):
+        yield Recording(media.name, container, layout, max_pixels=max_pixels)
 
 
 class Recording:
@@ -65,9 +69,9 @@ class Recording:
         duration_seconds: from the first picture to the end of the last, by the packets' timestamps.
     """
 
-    def __init__(self, name: str, container: InputContainer, *, truncated: bool, max_pixels: int) -> None:
+    def __init__(self, name: str, container: InputContainer, layout: Layout, *, max_pixels: int) -> None:
         self._name = name
-        self._truncated = truncated
+        self._layout = layout
         stream = video_stream(name, container, max_pixels)
         decoder = stream.codec_context
         self.codec, self.width, self.height = decoder.name, decoder.width, decoder.height
@@ -82,6 +86,7 @@ class Recording:
         self.duration_seconds = (self._timeline.end - self._first_time) * self._seconds_per_tick
         self._decoding = Decoding(container, stream, self._timeline)
         self._missing_stretches = 0
+        self._concealed = False
 
     def sample(self, predictions: int) -> Iterator[SampledFrame]:
         """Yield at most `predictions` frames, spread evenly over the recording, in the order of time.
@@ -109,10 +114,12 @@ class Recording:
     def partial(self) -> tuple[str, ...]:
         """Why not all of the recording could be looked at; empty when it could. Complete after sampling."""
         reasons = {
-            "truncated": self._truncated,
+            "truncated": self._layout.truncated,
+            "damaged_boxes": len(self._layout.gaps) > 0,
             "not_read_through": self._scan.error is not None,
             "undecodable_packets": self._decoding.count(Fate.UNDECODABLE) > 0,
             "missing_stretches": self._missing_stretches > 0,
+            "concealed_damage": self._concealed,
         }
         return tuple(reason for reason, holds in reasons.items() if holds)
 
@@ -124,7 +131,11 @@ class Recording:
             dropped: how many of them were lost on the way, by reason.
         """
         dropped = dropped or {}
-        reason = "truncated: the file ends inside its last box" if self._truncated else self._scan.error
+        reason = self._scan.error
+        if self._layout.truncated:
+            reason = "truncated: the file ends inside its last box"
+        elif self._layout.gaps:
+            reason = "damaged boxes: what they held cannot be counted"
         decoded = self._decoding.count(Fate.DECODED)
         undecodable = self._decoding.count(Fate.UNDECODABLE)
         return Ledger(
@@ -151,6 +162,7 @@ class Recording:
                     rotation_degrees=round(-picture.rotation / 90) * 90 % 360,
                 )
             self._missing_stretches = len(stretches) - found
+            self._concealed = found > 0 and not intact_only
             if found > 0:
                 return
         raise RecordingUndecodable(f"No frame of {self._name} could be decoded.")

@@ -1,7 +1,9 @@
 """Promises of consumer/video.py on awkward recordings: what can be decoded is found, all is accounted."""
 
+import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,6 +80,32 @@ def test_a_zeroed_hole_costs_only_what_lies_in_it(tmp_path: Path) -> None:
     assert "missing_stretches" in seen.partial
 
 
+@pytest.mark.parametrize("zeros", [False, True], ids=["noise", "zeros"])
+def test_a_hole_over_a_fragments_head_costs_that_fragment_and_not_the_rest(
+    tmp_path: Path, zeros: bool
+) -> None:
+    path = clips.write_kerberos_like(tmp_path / "a.mp4", Clip(keyframe_every=10))
+    data = bytearray(path.read_bytes())
+    third = [match.start() - 4 for match in re.finditer(rb"moof", data)][2]
+    data[third - 30 : third + 40] = bytes(70) if zeros else np.random.default_rng(3).bytes(70)
+    path.write_bytes(data)
+    seen = look(path, 80)
+    numbers = {frame.number for frame in seen.frames}
+    assert numbers >= {*range(19), *range(30, 80)}  # the hole also cuts off the end of packet 19
+    assert not numbers & set(range(20, 30))
+    assert "damaged_boxes" in seen.partial
+    assert seen.ledger.packets is None
+    assert "boxes" in str(seen.ledger.packets_reason)
+
+
+def test_zeros_behind_the_last_box_are_no_damage(tmp_path: Path) -> None:
+    path = clips.write_kerberos_like(tmp_path / "a.mp4", Clip())
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    seen = look(path, 4)
+    assert len(seen.frames) == 4
+    assert seen.partial == ()
+
+
 def test_what_comes_before_the_first_keyframe_is_left_and_the_rest_is_covered(tmp_path: Path) -> None:
     seen = look(clips.write_without_first_keyframe(tmp_path / "a.mp4"), 5)
     # The first packet is gone: the picture at index i carries the number i + 1.
@@ -131,6 +159,21 @@ def test_a_playlist_in_a_recordings_place_opens_no_other_file(tmp_path: Path) ->
         path.write_text(playlist)
         with pytest.raises(RecordingUndecodable):
             look(path, 5)
+
+
+def test_a_picture_with_concealed_damage_is_taken_where_there_is_no_sound_one(tmp_path: Path) -> None:
+    path = clips.write(tmp_path / "a.mp4", Clip(frames=1))
+    with av.open(str(path)) as container:
+        packet = next(container.demux(video=0))
+    assert packet.pos is not None
+    data = bytearray(path.read_bytes())
+    end = packet.pos + packet.size
+    data[end - packet.size // 4 : end] = bytes(packet.size // 4)
+    path.write_bytes(data)
+    seen = look(path, 5)
+    assert len(seen.frames) == 1
+    assert "concealed_damage" in seen.partial
+    assert (seen.ledger.decoded, seen.ledger.undecodable) == (1, 0)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
