@@ -157,6 +157,15 @@ def test_stop_leaves_no_process_and_no_shared_memory(model_repository: Path) -> 
     assert _shared_memory(os.getpid()) <= before
 
 
+def test_a_port_that_is_taken_is_named_in_one_sentence(
+    triton: EmbeddedTriton, model_repository: Path
+) -> None:
+    with pytest.raises(
+        SetupError, match=rf"Triton did not start: .*127\.0\.0\.1:{triton.grpc_port}' already in use"
+    ):
+        EmbeddedTriton.start(model_repository, grpc_port=triton.grpc_port)
+
+
 def test_a_killed_server_starts_again_on_its_port(model_repository: Path) -> None:
     first = EmbeddedTriton.start(model_repository)
     os.kill(first.pid, signal.SIGKILL)

@@ -171,7 +171,17 @@ def _threads(config: dict[str, Any]) -> int:
     if stated.isdigit() and int(stated) > 0:
         return int(stated)
     instances = sum(int(group.get("count", 1)) for group in config.get("instance_group", [])) or 1
-    return max(1, len(os.sched_getaffinity(0)) // instances)
+    return max(1, _cpus() // instances)
+
+
+def _cpus() -> int:
+    """CPUs that this process may use: its affinity, and a container's quota (cgroup v2, cpu.max)."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return allowed
 
 
 def _tensor_config(node: Any, batched: int) -> dict[str, Any]:  # noqa: ANN401 - onnxruntime ships no types

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton's Python backend puts its regions
 _EXIT_TIMEOUT_SECONDS = 5
+_ATTEMPTS = 3
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ (?:\S+:\d+\] )?(.*)$")
 _LEVELS = {"I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _EXPECTED_WITHOUT_GPU = ("CudaDriverHelper", "pinned system memory")
@@ -60,6 +61,7 @@ class EmbeddedTriton:
         self._process = process
         self._leash = leash
         self._shared_memory_prefix = shared_memory_prefix
+        self._listening = threading.Event()
         self._errors: deque[str] = deque(maxlen=20)
         self._reader = threading.Thread(target=self._relay_log, name="triton-log", daemon=True)
         self._reader.start()
@@ -96,13 +98,39 @@ class EmbeddedTriton:
                 f"There is no model repository at {repository}: publish a model with `vault-ml model export`."
             )
         served = models_in(repository) if models is None else models
-        free = _free_ports(3)
-        ports = [port or free.pop() for port in (grpc_port, http_port, metrics_port)]
+        wanted = (grpc_port, http_port, metrics_port)
+        for attempt in range(_ATTEMPTS):
+            free = _free_ports(3)
+            ports = [port or free.pop() for port in wanted]
+            try:
+                return cls._launch(
+                    runtime=runtime, repository=repository.resolve(), model_config_name=model_config_name,
+                    models=served, ports=ports, extra_arguments=extra_arguments,
+                    startup_timeout_seconds=startup_timeout_seconds,
+                )  # fmt: skip
+            except SetupError as error:
+                # Somebody may take a free port before the server does; a port that was asked for stays taken.
+                if "already in use" not in str(error) or all(wanted) or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the loop above returns or raises")
+
+    @classmethod
+    def _launch(
+        cls,
+        *,
+        runtime: TritonRuntime,
+        repository: Path,
+        model_config_name: str,
+        models: Sequence[str],
+        ports: Sequence[int],
+        extra_arguments: Sequence[str],
+        startup_timeout_seconds: float,
+    ) -> Self:
         prefix = f"vault-ml-{os.getpid()}-{secrets.token_hex(4)}"
         arguments = [
-            *_server_arguments(runtime, repository.resolve(), model_config_name, prefix),
+            *_server_arguments(runtime, repository, model_config_name, prefix),
             f"--grpc-port={ports[0]}", f"--http-port={ports[1]}", f"--metrics-port={ports[2]}",
-            *(f"--load-model={name}" for name in served),
+            *(f"--load-model={name}" for name in models),
             *extra_arguments,
         ]  # fmt: skip
         process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
@@ -118,7 +146,7 @@ class EmbeddedTriton:
         )  # fmt: skip
         server = cls(
             process=process, leash=leash, shared_memory_prefix=prefix,
-            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=served,
+            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=models,
         )  # fmt: skip
         try:
             server._wait_until_ready(time.monotonic() + startup_timeout_seconds, startup_timeout_seconds)
@@ -187,7 +215,8 @@ class EmbeddedTriton:
         self.stop()
 
     def _wait_until_ready(self, deadline: float, timeout_seconds: float) -> None:
-        while not _is_ready(self.http_url):
+        # Asked only once our server listens: before, another one on that port might answer.
+        while not (self._listening.is_set() and _is_ready(self.http_url)):
             if self._process.poll() is not None:
                 self._reader.join(timeout=5)
                 raise SetupError(f"Triton did not start: {self._why()}")
@@ -207,6 +236,8 @@ class EmbeddedTriton:
                 level = logging.DEBUG if expected else _LEVELS[match[1]]
                 if level >= logging.ERROR:
                     self._errors.append(match[2].strip('" '))
+            if "Started HTTPService" in line:
+                self._listening.set()
             _log.log(level, "%s", match[2] if match else line.rstrip())
 
 

@@ -88,6 +88,7 @@ def at_size(model: ModelProto, height: int, width: int) -> ModelProto:
             _rewrite_resize(network, node, old_shapes)
         if node.op_type == "Reshape":
             _rewrite_reshape(network, node, old_shapes, (old_height, old_width), (height, width))
+    _drop_unused_constants(network)
     try:
         inferred = onnx.shape_inference.infer_shapes(network, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -269,6 +270,12 @@ def _runs(before: list[int], after: list[int]) -> list[tuple[slice, slice]]:
             i, j = len(before), len(after)
         runs.append((slice(first_i, i), slice(first_j, j)))
     return runs
+
+
+def _drop_unused_constants(model: ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
 
 
 def _add_constant(model: ModelProto, name: str, value: Array) -> str:
