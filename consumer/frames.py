@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
 from consumer.contract import PAD_YUV, Resize
 from consumer.detections import Placement
+from consumer.errors import RecordingUndecodable
 
 UInt8Array = npt.NDArray[np.uint8]
 Planes = tuple[UInt8Array, UInt8Array, UInt8Array]
@@ -51,6 +53,9 @@ def to_network(
         rotation_degrees: clockwise turn that makes it upright: 0, 90, 180 or 270.
         height, width: the network's input in pixels, multiples of 32.
         resize: `letterbox` keeps the shape and centres; `stretch` fills the input.
+
+    Raises:
+        RecordingUndecodable: a pixel format that FFmpeg cannot convert.
     """
     if picture.format.name not in _PLANAR_8_BIT:
         picture = _to_planar_8_bit(picture)
@@ -128,6 +133,8 @@ def _plane(picture: VideoFrame, number: int) -> UInt8Array:
 
 
 def _shrink(plane: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    # Area averaging, as linear skips pixels when shrinking: of the boxes of a plain RGB letterbox it keeps
+    # 98 % above the same threshold, linear 96 % (crowds of 3072x1728, YOLOX-nano); upwards it is no better.
     smaller = size[0] <= plane.shape[1] and size[1] <= plane.shape[0]
     interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(plane, size, interpolation=interpolation), np.uint8)
@@ -142,13 +149,18 @@ def _turn(image: UInt8Array, rotation_degrees: int) -> UInt8Array:
 def _to_planar_8_bit(picture: VideoFrame) -> VideoFrame:
     """Bring 10-bit, semi-planar, grey, packed and RGB pictures to yuv420p; YUV keeps its range and space."""
     colour_range = ColorRange.JPEG if picture.color_range == ColorRange.JPEG else ColorRange.MPEG
-    if picture.format.is_rgb:
+    try:
+        if picture.format.is_rgb:
+            return picture.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG, threads=1
+            )
         return picture.reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG, threads=1
+            format="yuv420p", src_color_range=colour_range, dst_color_range=colour_range, threads=1
         )
-    return picture.reformat(
-        format="yuv420p", src_color_range=colour_range, dst_color_range=colour_range, threads=1
-    )
+    except FFmpegError as error:
+        raise RecordingUndecodable(
+            f"Pictures in the pixel format {picture.format.name} cannot be converted for the model."
+        ) from error
 
 
 def _to_bt601_limited(picture: VideoFrame) -> tuple[npt.NDArray[np.float32], float] | None:

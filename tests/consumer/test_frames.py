@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.contract import PAD_RGB, PAD_YUV
+from consumer.errors import RecordingUndecodable
 from consumer.frames import NetworkFrame, from_bgr, to_bgr, to_network
 from consumer.media import FileMedia
 from consumer.video import open_recording
@@ -110,6 +111,11 @@ def test_a_grey_picture_is_grey() -> None:
     picture = VideoFrame.from_ndarray(np.full((96, 128), 100, np.uint8), format="gray")
     frame = to_network(picture, 0, height=96, width=128, resize="letterbox")
     assert set(np.unique(frame.i420[96:])) == {128}
+
+
+def test_a_pixel_format_that_cannot_be_converted_is_undecodable() -> None:
+    with pytest.raises(RecordingUndecodable, match="gbrap32le"):
+        to_network(VideoFrame(64, 64, "gbrap32le"), 0, height=96, width=128, resize="letterbox")
 
 
 def test_a_photo_gives_what_the_same_picture_gives_as_video() -> None:
