@@ -2,12 +2,12 @@
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from consumer.analysis import Detection
 from consumer.frames import UInt8Array, to_bgr
 from consumer.media import Media
 from consumer.video import open_recording
@@ -16,16 +16,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _JPEG_QUALITY = 90
 
 
-@dataclass(frozen=True)
-class LabelledBox:
-    """One thing found: score 0..1; box_xyxy in pixels of the upright picture."""
-
-    label: str
-    score: float
-    box_xyxy: tuple[float, float, float, float]
-
-
-def draw(image: UInt8Array, boxes: Sequence[LabelledBox]) -> UInt8Array:
+def draw(image: UInt8Array, boxes: Sequence[Detection]) -> UInt8Array:
     """Give a copy of a BGR picture (uint8 [h, w, 3]) with labelled boxes; strokes grow with the picture."""
     drawn = image.copy()
     best_last = sorted(boxes, key=lambda box: box.score)
@@ -46,7 +37,7 @@ def write_jpeg(path: Path, image: UInt8Array) -> Path:
 
 
 def write_annotated_frames(
-    media: Media, found: Mapping[float, Sequence[LabelledBox]], directory: Path
+    media: Media, found: Mapping[float, Sequence[Detection]], directory: Path
 ) -> list[Path]:
     """Write one JPEG per looked-at frame of a recording into a directory, which is made where missing.
 
@@ -60,7 +51,7 @@ def write_annotated_frames(
     return list(_annotated(media, found, directory))
 
 
-def _annotated(media: Media, found: Mapping[float, Sequence[LabelledBox]], directory: Path) -> Iterator[Path]:
+def _annotated(media: Media, found: Mapping[float, Sequence[Detection]], directory: Path) -> Iterator[Path]:
     stem = Path(media.name).stem
     with open_recording(media) as recording:
         for frame in recording.frames_at(list(found)):
@@ -70,12 +61,12 @@ def _annotated(media: Media, found: Mapping[float, Sequence[LabelledBox]], direc
             yield write_jpeg(directory / name, image)
 
 
-def _draw_box(image: UInt8Array, box: LabelledBox) -> None:
+def _draw_box(image: UInt8Array, box: Detection) -> None:
     x1, y1, x2, y2 = (round(value) for value in box.box_xyxy)
     cv2.rectangle(image, (x1, y1), (x2, y2), _colour(box.label), _stroke(image), cv2.LINE_AA)
 
 
-def _draw_tag(image: UInt8Array, box: LabelledBox) -> None:
+def _draw_tag(image: UInt8Array, box: Detection) -> None:
     height, width = image.shape[:2]
     colour = _colour(box.label)
     text = f"{box.label} {box.score:.2f}"

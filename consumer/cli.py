@@ -139,9 +139,10 @@ def detect(
         )
         for clip, result in results:
             print(local.line(clip, result, output), flush=True)
+            if remark := local.remark(clip, result):
+                print(f"vault-ml: {remark}", file=sys.stderr)
             if isinstance(result, VaultMLError):
                 failed = True
-                print(f"{clip}: {result}", file=sys.stderr)
             elif annotate is not None:
                 local.annotate(clip, result, annotate)
     if failed:
@@ -156,20 +157,12 @@ def serve(
     metrics_port: Annotated[int, typer.Option(help="Port of /metrics on 127.0.0.1.")] = 8002,
 ) -> None:
     """Serve a model repository with a real Triton on this machine's CPUs, until Ctrl-C."""
-    from modelops.embedded import EmbeddedTriton
+    from modelops.cli import serve as serve_repository
 
     logs.configure("info", "auto")
-    with (
-        _sigterm_as_interrupt(),
-        EmbeddedTriton.start(
-            repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
-        ) as server,
-    ):
-        print(f"Triton serves {repository} at {server.grpc_url} (gRPC) and {server.http_url} (HTTP).")
-        status = server.wait()
-    if status:
-        print(f"vault-ml: Triton ended by itself with status {status}.", file=sys.stderr)
-        raise typer.Exit(1)
+    raise typer.Exit(
+        serve_repository(repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+    )
 
 
 @app.command()

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer.annotate import LabelledBox, write_annotated_frames
+from consumer.analysis import Detection
+from consumer.annotate import write_annotated_frames
 from consumer.errors import SetupError
 from consumer.media import FileMedia
 from consumer.mock_broker import MockBroker
@@ -217,7 +218,7 @@ def _draw(record: Record, clip: Path, output: Path) -> list[Path]:
     times_ms = [milliseconds for _, milliseconds in json.loads(record.headers[Header.FRAMES])]
     found = {
         milliseconds / 1000: [
-            LabelledBox(label, score, (x1, y1, x2, y2))
+            Detection(label, score, (x1, y1, x2, y2))
             for label, score, (x1, y1, x2, y2) in zip(labels, scores, boxes, strict=True)
         ]
         for milliseconds, labels, scores, boxes in zip(

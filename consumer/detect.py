@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from consumer.analysis import Analysis
-from consumer.annotate import LabelledBox, write_annotated_frames
+from consumer.annotate import write_annotated_frames
 from consumer.errors import VaultMLError
 from consumer.events import RecordingEvent
 from consumer.media import FileMedia
@@ -68,11 +68,20 @@ def line(clip: Path, result: Analysis | VaultMLError, output: Format) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def remark(clip: Path, result: Analysis | VaultMLError) -> str | None:
+    """Return what a person should know beside the line: what failed, or could not be looked at."""
+    if isinstance(result, VaultMLError):
+        return str(result)
+    if result.outcome.startswith("skipped:"):
+        return f"{clip} was not looked at: {result.outcome.removeprefix('skipped:').replace('_', ' ')}."
+    if result.partial_reasons:
+        return f"{clip} could be looked at in part only: {', '.join(result.partial_reasons)}."
+    return None
+
+
 def annotate(clip: Path, analysis: Analysis, directory: Path) -> list[Path]:
     """Write the frames in which something was found as JPEG with their boxes; return the files."""
-    found = {
-        frame.time_seconds: [LabelledBox(d.label, d.score, d.box_xyxy) for d in frame.detections]
-        for frame in analysis.frames
-        if frame.detections
-    }
+    found = {frame.time_seconds: frame.detections for frame in analysis.frames if frame.detections}
+    if not found:
+        return []
     return write_annotated_frames(FileMedia(clip), found, directory)

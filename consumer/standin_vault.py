@@ -110,6 +110,7 @@ class VaultHandler(BaseHTTPRequestHandler):
     """Answers one request; `self.vault` is the stand-in that it belongs to."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a short answer waits 40 ms for the client's acknowledgement
     server: _Server
 
     @property

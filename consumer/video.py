@@ -6,6 +6,7 @@ Decoding goes packet by packet (docs/adr/0002-pyav-decodes.md): one broken packe
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from av.container import InputContainer
@@ -81,9 +82,11 @@ class Recording:
             raise RecordingUndecodable(f"{name} has a video track without any picture.")
         if len(self._timeline.keyframe_times) == 0:
             raise RecordingUndecodable(f"{name} has no keyframe, so nothing in it can be decoded.")
-        self._seconds_per_tick = float(stream.time_base or 1)
+        self._seconds_per_tick = Fraction(
+            stream.time_base or 1
+        )  # a float would turn 4.8 s into 4.800000000000001
         self._first_time = int(self._timeline.times[0])
-        self.duration_seconds = (self._timeline.end - self._first_time) * self._seconds_per_tick
+        self.duration_seconds = float((self._timeline.end - self._first_time) * self._seconds_per_tick)
         self._decoding = Decoding(container, stream, self._timeline)
         self._missing_stretches = 0
         self._concealed = False
@@ -105,7 +108,9 @@ class Recording:
         Raises:
             RecordingUndecodable: none of them could be decoded.
         """
-        ticks = [round(seconds / self._seconds_per_tick) + self._first_time for seconds in times_seconds]
+        ticks = [
+            round(seconds / float(self._seconds_per_tick)) + self._first_time for seconds in times_seconds
+        ]
         positions = np.searchsorted(self._timeline.times, ticks, side="right") - 1
         shown = self._timeline.times[np.maximum(positions, 0)]
         return self._frames(sampling.at_times(self._timeline, shown.tolist()))
@@ -157,7 +162,7 @@ class Recording:
                 found += 1
                 yield SampledFrame(
                     index=self._timeline.index_of(time),
-                    time_seconds=(time - self._first_time) * self._seconds_per_tick,
+                    time_seconds=float((time - self._first_time) * self._seconds_per_tick),
                     picture=picture,
                     rotation_degrees=round(-picture.rotation / 90) * 90 % 360,
                 )

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +18,7 @@ from consumer.analysis import Analysis, Detection, FrameResult
 from consumer.contract import Contract, ModelVersion
 from consumer.detections import Detections, Placement
 from consumer.detector import TritonDetector, TritonEndpoint
-from consumer.errors import VaultMLError
+from consumer.errors import RecordingRefused, VaultMLError
 from consumer.events import RecordingEvent
 from consumer.frames import to_network
 from consumer.logs import LogFormat
@@ -81,7 +82,7 @@ def work(settings: WorkerSettings, task_json: str) -> str:
     try:
         detector, vault = _clients(settings)
         if vault is None:
-            result = analyse(FileMedia(Path(task.key)), detector, settings.look, stopwatch)
+            result = analyse(_local(Path(task.key)), detector, settings.look, stopwatch)
         else:
             event = RecordingEvent(raw={}, key=task.key, source=task.source, signed_url=task.signed_url)
             with ExitStack() as downloaded:
@@ -94,9 +95,21 @@ def work(settings: WorkerSettings, task_json: str) -> str:
     return Report(result, Costs(stopwatch.seconds, size_bytes)).to_json()
 
 
+def _local(path: Path) -> FileMedia:
+    """Return a local recording, or say why there is none."""
+    try:
+        with path.open("rb"):
+            return FileMedia(path)
+    except OSError as error:
+        raise RecordingRefused(f"{path} cannot be read: {error.strerror}.") from error
+
+
 @functools.cache
 def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | None]:
     """Connections of this process, made at its first task and kept for all that follow."""
+    cv2.setNumThreads(
+        1
+    )  # the workers share the CPUs between them; a thread pool in each would fight for them
     vault = settings.vault
     logs.configure(
         settings.log_level, settings.log_format, (vault.access_key, vault.secret_key) if vault else ()

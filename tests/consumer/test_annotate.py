@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from consumer.annotate import LabelledBox, draw, write_annotated_frames
+from consumer.analysis import Detection
+from consumer.annotate import draw, write_annotated_frames
 from consumer.media import FileMedia
 from tests import clips
 from tests.clips import Clip
@@ -21,7 +22,7 @@ def test_box_and_label_are_drawn_wherever_the_box_lies(
 ) -> None:
     image = np.full((height, width, 3), GREY, np.uint8)
     left, top = corner[0] * width, corner[1] * height
-    box = LabelledBox("person", 0.87, (left, top, left + width * 0.1, top + height * 0.1))
+    box = Detection("person", 0.87, (left, top, left + width * 0.1, top + height * 0.1))
     drawn = draw(image, [box])
     assert (image == GREY).all(), "the picture that was given stays as it was"
     changed = (drawn != GREY).any(axis=2)
@@ -34,16 +35,14 @@ def test_box_and_label_are_drawn_wherever_the_box_lies(
 def test_labels_have_distinct_colours_that_stay_the_same() -> None:
     image = np.full((200, 300, 3), GREY, np.uint8)
     labels = ["person", "bicycle", "car", "motorcycle", "bus", "truck", "dog", "cat"]
-    colours = [
-        tuple(draw(image, [LabelledBox(label, 0.5, (100, 80, 200, 180))])[180, 150]) for label in labels
-    ]
+    colours = [tuple(draw(image, [Detection(label, 0.5, (100, 80, 200, 180))])[180, 150]) for label in labels]
     assert len(set(colours)) == len(labels)
-    assert colours[0] == tuple(draw(image, [LabelledBox("person", 0.9, (50, 80, 250, 180))])[180, 150])
+    assert colours[0] == tuple(draw(image, [Detection("person", 0.9, (50, 80, 250, 180))])[180, 150])
 
 
 def test_annotated_frames_are_the_frames_that_were_looked_at(tmp_path: Path) -> None:
     path = clips.write(tmp_path / "front-door.mp4", Clip(frames=40, b_frames=2))
-    box = LabelledBox("person", 0.9, (100, 20, 200, 120))
+    box = Detection("person", 0.9, (100, 20, 200, 120))
     paths = write_annotated_frames(FileMedia(path), {0.4: [box], 1.2: []}, tmp_path / "out" / "deep")
     assert [written.name for written in paths] == [
         "front-door-frame-000010-0.40s.jpg",

@@ -30,12 +30,10 @@ def test_a_message_with_several_events_is_finished_with_its_last_one() -> None:
 
 def test_nothing_is_committed_twice() -> None:
     progress = PartitionProgress("events", 0)
-    assert progress.commit_offset is None
     progress.fetched(0, 1)
     progress.finished(0)
-    offset = progress.commit_offset
-    assert offset == 1
-    progress.committed(offset)
+    assert progress.commit_offset == 1
+    progress.committed(1)
     assert progress.commit_offset is None
 
 
