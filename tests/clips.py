@@ -1,6 +1,6 @@
 """Clips: functions that make recordings, sound and awkward. Each picture carries its number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -231,8 +231,8 @@ def _configure(encoder: VideoCodecContext, clip: Clip) -> None:
     encoder.options = options | clip.encoder_options
 
 
-def _pictures(clip: Clip, first: int = 0) -> list[VideoFrame]:
-    return [_picture(clip, number) for number in range(first, first + clip.frames)]
+def _pictures(clip: Clip, first: int = 0) -> Iterator[VideoFrame]:
+    return (_picture(clip, number) for number in range(first, first + clip.frames))
 
 
 def _picture(clip: Clip, number: int) -> VideoFrame:
