@@ -47,6 +47,8 @@ def write_annotated_frames(
     Raises:
         RecordingError: as `consumer.video.open_recording` and `Recording.frames_at`.
     """
+    if not found:
+        return []
     directory.mkdir(parents=True, exist_ok=True)
     return list(_annotated(media, found, directory))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -180,12 +181,17 @@ def demo(
     logs.configure("warning", "auto")
     console = Console(stderr=True, highlight=False)
     with _sigterm_as_interrupt():
-        shown = demonstration.demonstrate(clips or [], output, predictions=predictions, say=console.print)
+        shown = demonstration.demonstrate(
+            clips or [], output, predictions=predictions, say=partial(console.print, soft_wrap=True)
+        )
     for value in shown.values:
         print(json.dumps(value, ensure_ascii=False))
     for sentence in shown.failures:
         print(sentence, file=sys.stderr)
-    console.print(f"{len(shown.pictures)} annotated frames are in {output}/")
+    seen = (
+        f"{len(shown.pictures)} annotated frames are" if shown.pictures else "Nothing was found; the log is"
+    )
+    console.print(f"{seen} in {output}/", soft_wrap=True)
     if shown.failures:
         raise typer.Exit(1)
 

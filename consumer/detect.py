@@ -82,6 +82,4 @@ def remark(clip: Path, result: Analysis | VaultMLError) -> str | None:
 def annotate(clip: Path, analysis: Analysis, directory: Path) -> list[Path]:
     """Write the frames in which something was found as JPEG with their boxes; return the files."""
     found = {frame.time_seconds: frame.detections for frame in analysis.frames if frame.detections}
-    if not found:
-        return []
     return write_annotated_frames(FileMedia(clip), found, directory)

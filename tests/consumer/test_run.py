@@ -119,6 +119,15 @@ def world(kafka: KafkaBroker, triton: EmbeddedTriton, vault: StandinVault, tmp_p
     return World(kafka, triton.grpc_url, vault, tmp_path)
 
 
+UNEVEN_MS = [n * 33 + n // 3 for n in range(40)] + [5000 + n * 200 for n in range(40)]
+
+
+def balances(ledger: dict[str, Any]) -> bool:
+    read = ledger["decoded"] + ledger["not_needed"] + ledger["undecodable"]
+    fates = ledger["inferred"] + ledger["not_sampled"] + sum(ledger["dropped"].values())
+    return ledger["packets"] in (None, read) and ledger["decoded"] == fates
+
+
 def keys(records: list[Record]) -> list[str]:
     return [json.loads(record.value or b"{}")["payload"]["key"] for record in records]
 
@@ -175,6 +184,44 @@ def test_bad_events_become_dead_letters_and_good_ones_between_them_results(
         pod.wait_for(lambda: pod.metric("vault_ml_dead_letters_total", reason="malformed") == 2, "counted")
         assert pod.stop() == 0
     assert world.committed() == {0: 7}, "dead letters are outcomes too"
+
+
+def test_every_awkward_recording_ends_as_its_designed_outcome(world: World, tmp_path: Path) -> None:
+    fragments = clips.Clip(container_options=clips.KERBEROS_FRAGMENTS)
+    looked_at = {
+        "fragmented": ("done", clips.write_kerberos_like(tmp_path / "a.mp4", clips.Clip())),
+        "truncated": ("partial", clips.truncate(clips.write(tmp_path / "b.mp4", fragments), 0.6)),
+        "damaged": ("partial", clips.damage(clips.write(tmp_path / "c.mp4"), range(20, 45))),
+        "rotated": ("done", clips.write(tmp_path / "d.mp4", clips.Clip(rotation_degrees=90))),
+        "full-range": ("done", clips.write(tmp_path / "e.mp4", clips.Clip(full_range=True))),
+        "10-bit": ("done", clips.write(tmp_path / "f.mp4", clips.Clip(pixel_format="yuv420p10le"))),
+        "variable-rate": ("done", clips.write(tmp_path / "g.mp4", clips.Clip(times_ms=UNEVEN_MS))),
+        "size-changing": ("done", clips.write_size_changing(tmp_path / "h.mp4")),
+        "zero-bytes": ("skipped:zero_bytes", tmp_path / "i.mp4"),
+    }
+    (tmp_path / "i.mp4").touch()
+    buried = {
+        "audio-only": ("undecodable", clips.write_audio_only(tmp_path / "j.mp4")),
+        "no-keyframe": ("undecodable", clips.write_without_keyframes(tmp_path / "k.mp4")),
+        "encrypted": ("encrypted", clips.write_encrypted_looking(tmp_path / "l.mp4")),
+        "unfinished": ("unfinished", clips.write_unfinished(tmp_path / "m.mp4")),
+    }
+    for name, (_, path) in (looked_at | buried).items():
+        world.send(world.store(f"cam/{name}.mp4", path))
+    with world.pod(RECORDING_DEADLINE="3", NUMBER_OF_PREDICTIONS="8") as pod:
+        records = world.results(len(looked_at))
+        outcomes = {
+            json.loads(record.value or b"{}")["payload"]["key"]: record.headers["vault-ml-outcome"]
+            for record in records
+        }
+        assert outcomes == {f"cam/{name}.mp4": outcome for name, (outcome, _) in looked_at.items()}
+        for record in records:
+            if record.headers["vault-ml-outcome"] in ("done", "partial"):
+                assert balances(json.loads(record.headers["vault-ml-ledger"]))
+        letters = [letter["deadLetter"] for letter in world.letters(len(buried))]
+        reasons = {letter["attributes"]["key"]: letter["attributes"]["reason"] for letter in letters}
+        assert reasons == {f"cam/{name}.mp4": reason for name, (reason, _) in buried.items()}
+        assert pod.stop() == 0
 
 
 def test_what_needs_no_look_is_answered_with_empty_lists(world: World, clip: Path, tmp_path: Path) -> None:

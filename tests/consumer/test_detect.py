@@ -1,0 +1,131 @@
+"""`vault-ml detect` as a person runs it: one line per recording, whatever becomes of the others."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from consumer.sample_clip import sample_clip
+from modelops.embedded import EmbeddedTriton
+from tests import clips
+
+
+def vault_ml(*arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
+    kept = {
+        name: os.environ[name] for name in os.environ if not name.startswith(("TRITON", "QUEUE", "KAFKA"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "consumer", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=kept | environ,
+        timeout=120,
+        check=False,
+    )
+
+
+def values(ran: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.write(tmp_path_factory.mktemp("clips") / "sound.mp4")
+
+
+def test_a_line_names_the_model_the_frames_their_times_and_boxes(triton: EmbeddedTriton) -> None:
+    ran = vault_ml("detect", sample_clip(), "--triton", triton.grpc_url, "--predictions", 3)
+    assert ran.returncode == 0, ran.stderr
+    (value,) = values(ran)
+    assert list(value) == ["recording", "model", "frames", "ledger"]
+    assert value["recording"] == "bikes.mp4"
+    assert value["model"] == {"name": "yolo", "version": "1"}
+    assert len(value["frames"]) == 3
+    assert [list(frame) for frame in value["frames"]] == [["index", "time", "detections"]] * 3
+    times = [frame["time"] for frame in value["frames"]]
+    assert times == sorted(times)
+    found = [detection for frame in value["frames"] for detection in frame["detections"]]
+    assert "person" in {detection["label"] for detection in found}
+    for detection in found:
+        assert list(detection) == ["label", "score", "box"]
+        assert 0.25 <= detection["score"] <= 1
+        x1, y1, x2, y2 = detection["box"]
+        assert 0 <= x1 < x2 <= 640
+        assert 0 <= y1 < y2 <= 272
+        assert all(isinstance(side, float) for side in detection["box"])
+    assert value["ledger"]["inferred"] == 3
+
+
+def test_the_classification_format_is_the_value_that_goes_to_kafka(triton: EmbeddedTriton) -> None:
+    ran = vault_ml("detect", sample_clip(), "--triton", triton.grpc_url, "--format", "classification")
+    (value,) = values(ran)
+    assert value["operation"] == "classification"
+    assert list(value["data"]) == ["probabilities", "labels", "boxes"]
+    assert all(isinstance(side, int) for frame in value["data"]["boxes"] for box in frame for side in box)
+
+
+def test_one_bad_recording_gives_status_1_and_the_others_are_done(
+    triton: EmbeddedTriton, sound: Path, tmp_path: Path
+) -> None:
+    encrypted = clips.write_encrypted_looking(tmp_path / "encrypted.mp4")
+    missing = tmp_path / "missing.mp4"
+    ran = vault_ml("detect", encrypted, sound, missing, sound, "--triton", triton.grpc_url)
+    assert ran.returncode == 1
+    first, second, third, fourth = values(ran)
+    assert first["error"]["reason"] == "encrypted"
+    assert third["error"]["reason"] == "refused"
+    assert [second["recording"], fourth["recording"]] == ["sound.mp4", "sound.mp4"]
+    assert "missing.mp4" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_annotated_frames_are_pictures_of_the_recordings_size(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    ran = vault_ml("detect", sample_clip(), "--triton", triton.grpc_url, "--annotate", tmp_path / "pictures")
+    assert ran.returncode == 0, ran.stderr
+    written = sorted((tmp_path / "pictures").glob("*.jpg"))
+    (value,) = values(ran)
+    assert len(written) == sum(bool(frame["detections"]) for frame in value["frames"])
+    picture = cv2.imread(str(written[0]))
+    assert picture is not None
+    assert picture.shape == (272, 640, 3)
+
+
+def test_without_an_address_a_triton_is_started_and_ended(sound: Path) -> None:
+    ran = vault_ml("detect", sound)
+    assert ran.returncode == 0, ran.stderr
+    assert len(values(ran)) == 1
+
+
+def test_triton_away_is_one_sentence_and_not_a_traceback(sound: Path) -> None:
+    ran = vault_ml("detect", sound, "--triton", "127.0.0.1:9", TRITON_TIMEOUT="2")
+    assert ran.returncode == 1
+    assert "Triton at 127.0.0.1:9 does not answer" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_wrong_option_names_the_setting(sound: Path) -> None:
+    ran = vault_ml("detect", sound, "--triton", "127.0.0.1:9", "--score-threshold", "7")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("SCORE_THRESHOLD")
+
+
+def test_config_shows_what_is_in_force_and_no_secret() -> None:
+    ran = vault_ml(
+        "config",
+        QUEUE_NAME="source_topic",
+        QUEUE_TARGET="target_topic",
+        KAFKA_BROKER="kafka:9092",
+        VAULT_API_URL="https://vault.example.com",
+        VAULT_ACCESS_KEY="a-key-to-hide",
+        VAULT_SECRET_KEY="a-secret-to-hide",
+        REMOVE_AFTER_PROCESSED="true",
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "source_topic.dead-letter" in ran.stdout
+    assert "to-hide" not in ran.stdout + ran.stderr
+    assert "REMOVE_AFTER_PROCESSED" in ran.stderr
