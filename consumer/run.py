@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from consumer.connection import KafkaConnection
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.endpoints import Endpoints, Health
-from consumer.errors import Outage, SetupError, VaultMLError
+from consumer.errors import Outage, SetupError, StreamSetupError, VaultMLError
 from consumer.metrics import Metrics
 from consumer.outbox import Outbox, OutboxSettings
 from consumer.pool import WorkerPool
@@ -160,7 +160,11 @@ def _check_vault(vault_settings: VaultSettings | None) -> str:
 def _check_topics(source: EventSource, sink: ResultSink, settings: Settings) -> str:
     partitions = source.check_topic(settings.queue_name)
     sink.ensure_topic(settings.queue_target, like=partitions)
-    sink.ensure_topic(settings.queue_dead_letter, like=partitions)
+    try:
+        sink.ensure_topic(settings.queue_dead_letter, like=partitions)
+    except StreamSetupError as error:
+        # Results can flow without it; the first event that needs it is held until it is there.
+        _log.warning("dead letters have nowhere to go", why=str(error))
     return f"topic {settings.queue_name} with {partitions} partitions"
 
 

@@ -41,6 +41,9 @@ _log = structlog.get_logger("vault-ml")
 MAX_IN_HAND = 64
 """Recordings in hand, those that wait for another try included; then nothing more is fetched."""
 
+READY_AHEAD = 16
+"""Recordings fetched ahead of the workers before the partitions are paused."""
+
 MAX_HELD_MESSAGES = 1_000
 """Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
 
@@ -150,7 +153,9 @@ class Service:
             # Another recording may tell more where only recordings fail; and somebody must make the probe.
             may_tell = isinstance(self._gate.cause, RecordingError) or len(self._backlog) == 0
             return may_tell and self._gate.probe_due(now)
-        return self._backlog.ready(now) < self._limits.workers
+        # Each pause throws away what librdkafka has fetched ahead: fetch a good few, then pause for a while.
+        enough = self._limits.workers if self._source.paused else self._limits.workers + READY_AHEAD
+        return self._backlog.ready(now) < enough
 
     def _take_in(self, message: SourceMessage, now: float) -> None:
         progress, entries = message.progress, parse_message(message.value)

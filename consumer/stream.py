@@ -13,6 +13,9 @@ from consumer.offsets import PartitionProgress
 
 _log = structlog.get_logger("vault-ml.stream")
 
+PREFETCH_KILOBYTES = 8_192
+"""Most that librdkafka fetches ahead: a backlog, however long, takes no more memory than this."""
+
 _METADATA_SECONDS = 1.0
 """Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 
@@ -62,7 +65,8 @@ class EventSource:
         self._topic = topic
         self._group = group
         self._before_revoke = before_revoke
-        self._paused = False
+        self.paused = False
+        """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._login_refused: str | None = None
         self._progress: dict[int, PartitionProgress] = {}
         self.joined = False
@@ -76,6 +80,7 @@ class EventSource:
                 "auto.offset.reset": "earliest",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
             },
@@ -148,14 +153,14 @@ class EventSource:
 
     def pause(self) -> None:
         """Fetch nothing more, but stay in the group: `poll` goes on."""
-        if not self._paused:
-            self._paused = True
+        if not self.paused:
+            self.paused = True
             self._consumer.pause(self._consumer.assignment())
 
     def resume(self) -> None:
         """Fetch again."""
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             self._consumer.resume(self._consumer.assignment())
 
     def commit(self, *, wait: bool = False) -> None:
@@ -207,7 +212,7 @@ class EventSource:
         for at in partitions:
             self._progress[at.partition] = PartitionProgress(at.topic, at.partition)
         consumer.incremental_assign(partitions)
-        if self._paused:
+        if self.paused:
             consumer.pause(partitions)
         _log.info(
             "partitions assigned", added=[at.partition for at in partitions], all=sorted(self._progress)

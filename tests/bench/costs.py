@@ -36,7 +36,7 @@ def _cpu_times(process: psutil.Process) -> tuple[float, float, float, float]:
 def peak_mib(pid: int) -> float:
     """Read the highest resident size of a process: VmHWM (proc(5), status).
 
-    Not ru_maxrss: it begins with the size of the process that made this one, as the kernel keeps it over exec.
+    Not ru_maxrss: the kernel keeps it over exec, so it begins with the size of the parent.
     """
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines())

@@ -1,0 +1,210 @@
+"""What the documents promise: that they speak of the program as it is."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+from prometheus_client import CollectorRegistry
+
+from consumer import backlog, cli, errors, service, settings
+from consumer.analysis import Analysis
+from consumer.metrics import Metrics
+from consumer.results import frames_value
+from modelops.cli import app as model_app
+
+ROOT = Path(__file__).parents[1]
+
+
+def tracked_files() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+
+
+DOCUMENTS = [name for name in tracked_files() if name.endswith(".md")]
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def code_of(document: str) -> list[str]:
+    """The lines of code blocks, and the pieces of code inside sentences."""
+    text = text_of(document)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+    return [line for block in blocks for line in block.splitlines()] + inline
+
+
+def section(document: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of any level."""
+    parts = re.split(r"^#+ (.+)$", text_of(document), flags=re.MULTILINE)
+    return parts[parts.index(heading) + 1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables in a text, without heads and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rules = [number for number, line in enumerate(lines) if set(line) <= set("|- ")]
+    heads = {number - 1 for number in rules}
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for number, line in enumerate(lines)
+        if number not in heads and number not in rules
+    ]
+
+
+def names_in(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# Links and paths
+
+
+def anchors_of(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_inside_the_repository_leads_somewhere(document: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_is_named_exists(document: str) -> None:
+    folders = "consumer|docs|manifests|scripts|tests|triton"
+    for code in code_of(document):
+        for path in re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\w/?", code):
+            assert (ROOT / path).exists(), path
+
+
+def test_no_file_names_a_place_on_a_developers_machine() -> None:
+    own = re.compile(rb"(?<![\w.$}/-])/(?:home|Users|root|work|mnt)/\w|[A-Z]:\\Users")
+    found = [name for name in tracked_files() if own.search((ROOT / name).read_bytes())]
+    assert found == []
+
+
+def test_pictures_are_small() -> None:
+    pictures = [ROOT / name for name in tracked_files() if name.startswith("docs/images/")]
+    assert pictures
+    assert [path.name for path in pictures if path.stat().st_size > 100_000] == []
+
+
+# Commands
+
+
+def commands() -> dict[str, set[str]]:
+    """Every command of the command line with its options, `model export` and its like included."""
+
+    def leaves(prefix: str, command: Any) -> Iterator[tuple[str, set[str]]]:
+        for name, each in command.commands.items():
+            options = {option for parameter in each.params for option in parameter.opts}
+            yield f"{prefix}{name}", {option for option in options if option.startswith("--")} | {"--help"}
+
+    model = dict(leaves("model ", typer.main.get_command(model_app)))
+    return {"": {"--version", "--help"}, **dict(leaves("", typer.main.get_command(cli.app))), **model}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_that_is_named_exists_with_its_options(document: str) -> None:
+    known = commands()
+    for code in code_of(document):
+        for words in re.findall(r"(?:^|/|\s)vault-ml ((?:model )?[a-z]+\b.*|--.*)", code):
+            name = re.match(r"(?:model )?[a-z]+|", words).group()  # type: ignore[union-attr]  # may be empty
+            assert name in known or name == "model", code
+            assert set(re.findall(r"--[a-z-]+", words.split("#")[0])) <= known.get(name, set()), code
+
+
+def test_every_command_is_in_a_document() -> None:
+    named = "\n".join(code for document in DOCUMENTS for code in code_of(document))
+    assert [command for command in commands() if f"vault-ml {command}" not in named] == []
+
+
+# README
+
+
+def test_the_readmes_deployment_is_one_that_works() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", text_of("README.md"), re.DOTALL)
+    (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+    environ = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert settings.load(environ).triton_url == environ["TRITON_URL"]
+    assert settings.warnings(environ, dev=ROOT / "no-devices-here") == []
+    assert "nvidia.com/gpu" not in text
+
+
+def test_the_readmes_line_of_detect_has_the_keys_of_today() -> None:
+    (text,) = re.findall(r"```json\n(.*?)```", text_of("README.md"), re.DOTALL)
+    line = json.loads(text)
+    assert line.keys() == frames_value("clip.mp4", Analysis("done")).keys()
+
+
+# Operations
+
+
+def test_the_table_of_metrics_is_the_codes() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry)
+    expected = {}
+    for collector in registry._collector_to_names:
+        for family in collector.describe() if hasattr(collector, "_labelnames") else ():
+            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+            kind = "gauge" if family.type == "info" else family.type
+            expected[family.name + suffix] = (kind, list(collector._labelnames))
+    named = {
+        names_in(name)[0]: (kind, names_in(labels))
+        for name, kind, labels, _meaning in rows(section("docs/operations.md", "Metrics"))
+    }
+    assert named.pop("vault_ml_model_info") == (
+        "gauge",
+        ["name", "version", "digest"],
+    )  # known once it is set
+    expected.pop("vault_ml_model_info")
+    assert named == expected
+
+
+def test_every_reason_of_a_dead_letter_is_explained() -> None:
+    def leaves(kind: type[errors.VaultMLError]) -> Iterator[str]:
+        yield from (each.reason for each in kind.__subclasses__() if each.__module__ == errors.__name__)
+
+    table = rows(section("docs/operations.md", "there are dead letters"))
+    named = [names_in(row[0])[0] for row in table]
+    assert set(named) == {*leaves(errors.NeverHeals), "retry_exhausted", *leaves(errors.MayHeal)}
+
+
+def test_every_log_line_in_the_table_is_written_somewhere() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "consumer").glob("*.py"))
+    written = set(re.findall(r'\.(?:debug|info|warning|error|critical)\(\s*"([^"]+)"', sources))
+    named = {name for row in rows(section("docs/operations.md", "Log lines")) for name in names_in(row[0])}
+    assert named <= written
+    assert named >= {"recording", "try failed", "waiting", "not ready"} - {"recording"}
+
+
+# Architecture
+
+
+def test_every_module_of_the_consumer_is_in_the_tables() -> None:
+    table = rows(section("docs/architecture.md", "The way of one recording"))
+    named = [name for row in table for name in names_in(row[0])]
+    modules = {path.stem for path in (ROOT / "consumer").glob("*.py") if not path.stem.startswith("__")}
+    assert sorted(named) == sorted(modules)
+
+
+def test_the_limits_are_the_codes() -> None:
+    limits = {row[0]: row[1] for row in rows(section("docs/architecture.md", "Limits"))}
+    assert limits["recordings in hand, waiting ones and unconfirmed results included"] == str(
+        service.MAX_IN_HAND
+    )
+    assert limits["messages behind an unfinished one, per partition"] == str(service.MAX_HELD_MESSAGES)
+    assert limits["worker deaths of one recording"] == str(backlog.MAX_WORKER_DEATHS)
