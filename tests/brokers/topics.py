@@ -4,17 +4,29 @@ import uuid
 from collections.abc import Mapping
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types forget what it offers
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
 
 _SECONDS = 30.0
 
 
 def create_topic(
-    bootstrap: str, prefix: str, partitions: int = 1, config: Mapping[str, str] | None = None
+    bootstrap: str,
+    prefix: str,
+    partitions: int = 1,
+    config: Mapping[str, str] | None = None,
+    *,
+    exact: bool = False,
 ) -> str:
-    """Create a topic of a name that no other test has, and return the name."""
-    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    """Create a topic of a name that no other test has (or exactly that name), and return the name."""
+    name = prefix if exact else f"{prefix}-{uuid.uuid4().hex[:8]}"
     # The client must outlive the answer: one that is collected earlier takes its requests with it.
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
@@ -29,3 +41,18 @@ def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     answer = admin.list_consumer_group_offsets([asked])[group].result(_SECONDS)
     found: list[TopicPartition] = answer.topic_partitions or []
     return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
+
+
+def allow_all_but_create(bootstrap: str, user: str) -> None:
+    """Let a user read and write every topic, and join every group, on a broker with an authorizer."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    bindings = [
+        AclBinding(
+            kind, "*", ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
+        )
+        for kind in (ResourceType.TOPIC, ResourceType.GROUP)
+        for operation in (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
+        if (kind, operation) != (ResourceType.GROUP, AclOperation.WRITE)
+    ]
+    for created in admin.create_acls(bindings).values():
+        created.result(_SECONDS)

@@ -17,8 +17,8 @@ from consumer.standin_vault import StandinVault
 from consumer.topics import Record, produce, read_topic
 from modelops.embedded import EmbeddedTriton
 from tests import clips
-from tests.brokers.kafka import KafkaBroker, free_ports
-from tests.brokers.topics import committed_offsets, create_topic
+from tests.brokers.kafka import KafkaBroker, User, free_ports
+from tests.brokers.topics import allow_all_but_create, committed_offsets, create_topic
 from tests.fakes.recorded_events import README_EVENT
 from tests.pods import Pod
 
@@ -410,6 +410,35 @@ def test_a_missing_topic_is_named_and_waited_for(world: World, clip: Path) -> No
         line = pod.wait_for_line(event="not ready", check="kafka")
         assert missing in line["why"]
         assert pod.get("/readyz")[0] == 503
+
+
+def test_without_the_right_to_create_the_dead_letter_topic_results_flow_and_bad_events_wait(
+    triton: EmbeddedTriton, vault: StandinVault, clip: Path, tmp_path: Path
+) -> None:
+    with_authorizer = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    user = User("plain-user", "plain-secret", "PLAIN")
+    (tmp_path / "kafka").mkdir()
+    with KafkaBroker(tmp_path / "kafka", users=(user,), settings=with_authorizer) as kafka:
+        allow_all_but_create(kafka.bootstrap, user.name)
+        world = World(kafka, triton.grpc_url, vault, tmp_path)
+        world.send(b"{not json", world.store("cam/0.mp4", clip))
+        login = {
+            "KAFKA_BROKER": kafka.sasl_bootstrap,
+            "KAFKA_SECURITY": "SASL_PLAINTEXT",
+            "KAFKA_USERNAME": user.name,
+            "KAFKA_PASSWORD": user.password,
+        }
+        with world.pod(**login) as pod:
+            pod.wait_for_line(event="dead letters have nowhere to go")
+            world.results(1)
+            pod.wait_for(lambda: pod.metric("vault_ml_outage", part="kafka") == 1, "trouble seen")
+            assert world.committed().get(0, 0) == 0, "the bad event keeps its place"
+            create_topic(kafka.bootstrap, world.letters_topic, exact=True)
+            world.letters(1)
+            pod.wait_for(lambda: world.committed() == {0: 2}, "committed")
 
 
 def test_it_logs_in_with_scram_over_tls(world: World, clip: Path) -> None:
