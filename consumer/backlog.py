@@ -22,14 +22,15 @@ class InHand:
     payload: bytes = field(repr=False)
     """The message that it came in, for a dead letter."""
     attempts: int = 0
-    worker_deaths: int = 0
+    breakdowns: int = 0
+    """Tries that ended with a dead worker or an unforeseen error."""
     failing_since: float | None = None
     """When the first try failed, on the clock that stands still during outages."""
     started_at: float = 0.0
 
 
-MAX_WORKER_DEATHS = 3
-"""A recording that ends worker processes is not tried for its whole deadline."""
+MAX_BREAKDOWNS = 3
+"""A recording on which workers die or fail is not tried for its whole deadline."""
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
@@ -49,7 +50,7 @@ def next_try_at(
     """
     since = working_now if recording.failing_since is None else recording.failing_since
     left = since + deadline_seconds - working_now
-    if left <= 0 or recording.worker_deaths >= MAX_WORKER_DEATHS:
+    if left <= 0 or recording.breakdowns >= MAX_BREAKDOWNS:
         return None
     ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (recording.attempts - 1))
     # Never past the deadline: the last try is made there, and its failure is final.

@@ -176,6 +176,9 @@ def demo(
     predictions: Annotated[int, typer.Option(help="Frames of each recording to look at.")] = 5,
 ) -> None:
     """Show the whole way of a recording on this machine: Vault, Kafka, Triton and the consumer, then stop."""
+    from modelops.cli import require_models_extra
+
+    require_models_extra()
     from consumer import demo as demonstration
 
     logs.configure("warning", "auto")
@@ -199,7 +202,10 @@ def demo(
 @contextlib.contextmanager
 def _embedded_triton(repository: Path, model: str) -> Iterator[str]:
     """Start a Triton of our own for one command; gives its gRPC address."""
+    from modelops.cli import require_models_extra
     from modelops.embedded import EmbeddedTriton
+
+    require_models_extra()
     from modelops.export import ready_repository
 
     console = Console(stderr=True, highlight=False)

@@ -32,6 +32,9 @@ class KafkaConnection:
             "bootstrap.servers": self.brokers,
             "security.protocol": self.security,
             "client.id": self.client_id,
+            # Only what is critical: while no broker answers, each attempt would be a line of its own. What
+            # matters comes through the error callback, and through the outcome of what was asked.
+            "log_level": 2,
         }
         if self.security.startswith("SASL"):
             properties |= {

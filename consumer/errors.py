@@ -8,6 +8,7 @@
     |-- Outage                        wait with jitter, pause the partitions, keep the place
     |   |-- VaultAway                 Vault does not answer, or refuses our keys
     |   |-- TritonAway                Triton does not answer, drains or is full
+    |   |-- DiskFull                  no room for a download
     |   `-- BrokerAway                Kafka does not take the result
     `-- RecordingError                this recording only; the next one goes on
         |-- MayHeal                   try again until RECORDING_DEADLINE, then dead letter `retry_exhausted`
@@ -16,7 +17,8 @@
         |   |-- SignedUrlExpired      the link has run out; the next try asks for a new one
         |   |-- InferenceFailed       Triton answered, with a failure, for its frames
         |   |-- ModelChanged          the model was swapped between two of its frames
-        |   `-- WorkerDied            the worker process died or hung on it
+        |   |-- WorkerDied            the worker process died or hung on it
+        |   `-- Unforeseen            a fault of ours; tried again as if a worker had died
         `-- NeverHeals                dead letter at once, with the reason
             |-- EventMalformed        not JSON, no key, wrong types
             |-- RecordingRefused      401/403/404 for it while Vault is fine
@@ -103,6 +105,12 @@ class TritonAway(Outage):
     reason = "triton_away"
 
 
+class DiskFull(Outage):
+    """A recording cannot be written to TMPDIR."""
+
+    reason = "disk_full"
+
+
 class BrokerAway(Outage):
     """Kafka did not confirm a result in time."""
 
@@ -161,6 +169,12 @@ class WorkerDied(MayHeal):
     """The worker process died or outlived its time limit on this recording."""
 
     reason = "worker_died"
+
+
+class Unforeseen(MayHeal):
+    """A fault of ours, met on this recording; its traceback is in the log."""
+
+    reason = "unforeseen"
 
 
 class NeverHeals(RecordingError):

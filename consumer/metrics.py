@@ -14,11 +14,10 @@ MOST_VALUES_PER_LABEL = 40
 _STAGE_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 
-Part = Literal["vault", "triton", "kafka", "recordings"]
-"""`recordings`: different ones fail in a row, and nobody knows yet which part is to blame."""
+Part = Literal["vault", "triton", "kafka", "disk"]
 Stage = Literal["download", "decode", "wait", "inference", "deliver"]
 STAGES: tuple[Stage, ...] = ("download", "decode", "wait", "inference", "deliver")
-PARTS: tuple[Part, ...] = ("vault", "triton", "kafka", "recordings")
+PARTS: tuple[Part, ...] = ("vault", "triton", "kafka", "disk")
 FRAME_FATES = ("decoded", "inferred", "not_sampled", "not_needed", "undecodable", "dropped")
 """The counts of a ledger that vault_ml_frames_total shows."""
 
@@ -94,7 +93,7 @@ class Metrics:
         )
         self._lag = Gauge(
             "vault_ml_lag",
-            "Messages of an assigned partition after the last committed one.",
+            "Messages of an assigned partition that are not finished yet.",
             ["topic", "partition"],
             registry=registry,
         )

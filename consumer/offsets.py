@@ -36,9 +36,13 @@ class PartitionProgress:
     @property
     def commit_offset(self) -> int | None:
         """The offset that the group would go on from, or None when nothing new may be committed."""
+        return None if self.finished_to == self._committed else self.finished_to
+
+    @property
+    def finished_to(self) -> int | None:
+        """The first offset that is not finished; None before the first message."""
         # Messages are fetched in the order of their offsets, and a dict keeps the order of insertion.
-        position = next(iter(self._unfinished), self._next_offset)
-        return None if position == self._committed else position
+        return next(iter(self._unfinished), self._next_offset)
 
     def committed(self, offset: int) -> None:
         """Note what was committed, so that it is not committed again."""

@@ -81,7 +81,7 @@ class Outbox:
             self._settings.target_topic, message, recording, _Outcome(outcome, reason, line, costs, analysis)
         )
 
-    def bury(self, recording: InHand, error: VaultMLError, *, exhausted: bool = False) -> None:
+    def bury(self, recording: InHand, error: VaultMLError, costs: Costs, *, exhausted: bool = False) -> None:
         """Send a recording's dead letter; `exhausted`: the error might have healed, and did not in time."""
         message = dead_letter.build_dead_letter(
             recording.payload,
@@ -96,7 +96,7 @@ class Outbox:
         reason = "retry_exhausted" if exhausted else error.reason
         line: dict[str, object] = {"why": str(error), "attempts": recording.attempts}
         self._send(
-            self._settings.dead_letter_topic, message, recording, _Outcome("dead-letter", reason, line)
+            self._settings.dead_letter_topic, message, recording, _Outcome("dead-letter", reason, line, costs)
         )
 
     def turn(self, wait_seconds: float = 0.0) -> None:
@@ -143,11 +143,11 @@ class Outbox:
         recording = letter.recording
         if letter.topic != self._settings.dead_letter_topic:
             self.undelivered -= 1
-            self.bury(recording, failure)
+            self.bury(recording, failure, letter.outcome.costs)
         elif recording.payload:
             self.undelivered -= 1
             recording.payload = b""
-            self.bury(recording, failure)
+            self.bury(recording, failure, letter.outcome.costs)
         else:
             # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
             self._delivered(letter, BrokerAway(str(failure)))
@@ -162,7 +162,8 @@ class Outbox:
             self._metrics.downloaded(outcome.costs.bytes_downloaded)
         if outcome.analysis is not None and outcome.analysis.ledger is not None:
             self._metrics.looked_at(outcome.analysis)
-        _log.info(
+        say = _log.warning if outcome.outcome == "dead-letter" else _log.info
+        say(
             "recording",
             key=recording.event.key,
             camera=recording.event.camera,

@@ -15,11 +15,12 @@ from typing import Self
 import pebble
 import structlog
 
-from consumer.errors import WorkerDied
+from consumer.errors import Unforeseen, WorkerDied
 
 _log = structlog.get_logger("vault-ml.pool")
 
 TaskFunction = Callable[[str], str]
+Answer = str | WorkerDied | Unforeseen
 
 
 class WorkerPool:
@@ -35,12 +36,10 @@ class WorkerPool:
         self._function = function
         self._workers = workers
         self._time_limit_seconds = time_limit_seconds
-        self._answers: SimpleQueue[tuple[int, str | WorkerDied]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
         self._pool = self._new_pool()
         self.under_way = 0
         """Tasks submitted whose answer has not been taken yet."""
-        self.replaced_workers = 0
-        """Processes that died or hung so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +61,8 @@ class WorkerPool:
         self.under_way += 1
         future.add_done_callback(lambda done: self._answers.put((ticket, self._answer(done))))
 
-    def take(self, wait_seconds: float = 0.0) -> tuple[int, str | WorkerDied] | None:
-        """Return the next answer (ticket, JSON text or WorkerDied), or None when there is none in time."""
+    def take(self, wait_seconds: float = 0.0) -> tuple[int, Answer] | None:
+        """Return the next answer with its ticket, or None when there is none in time."""
         try:
             ticket, answer = (
                 self._answers.get(timeout=wait_seconds) if wait_seconds else self._answers.get_nowait()
@@ -71,8 +70,6 @@ class WorkerPool:
         except Empty:
             return None
         self.under_way -= 1
-        if isinstance(answer, WorkerDied):
-            self.replaced_workers += 1
         return ticket, answer
 
     def stop(self) -> None:
@@ -90,7 +87,7 @@ class WorkerPool:
     def _schedule(self, task: str) -> Future[str]:
         return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
 
-    def _answer(self, future: Future[str]) -> str | WorkerDied:
+    def _answer(self, future: Future[str]) -> Answer:
         if future.cancelled():
             return WorkerDied("The worker pool was stopped.")
         error = future.exception()
@@ -105,4 +102,4 @@ class WorkerPool:
             return WorkerDied(f"A worker process died on it ({error}).")
         # A fault of ours: it must cost this recording, not the service.
         _log.error("a worker failed in a way that nobody foresaw", exc_info=error)
-        return WorkerDied(f"A worker failed on it: {type(error).__name__}: {error}")
+        return Unforeseen(f"A worker failed on it: {type(error).__name__}: {error}")

@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
         signal.signal(signal_number, lambda number, _frame: stop.set())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    health = Health(("contract", "vault", "kafka"), secrets=secret_values(settings))
+    health = Health(("contract", "vault", "kafka", "group"), secrets=secret_values(settings))
     with Endpoints(health, registry, settings.http_port) as endpoints:
         _log.info(
             "starting", http_port=endpoints.port, source=settings.queue_name, target=settings.queue_target
@@ -142,7 +142,8 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
 
 
 def _check_contract(endpoint: TritonEndpoint, metrics: Metrics) -> str:
-    with TritonDetector(endpoint) as detector:
+    # A server that takes no notice of us must not hold up the beat of the loop.
+    with TritonDetector(replace(endpoint, timeout_seconds=min(endpoint.timeout_seconds, 10.0))) as detector:
         contract = detector.read_contract()
     for version in contract.versions.values():
         metrics.model_answered(contract.model, version.version, version.digest)

@@ -17,11 +17,13 @@ from consumer.backlog import Backlog, InHand, next_try_at
 from consumer.endpoints import Health
 from consumer.errors import (
     ContractError,
+    DiskFull,
     Disposition,
     InferenceFailed,
     RecordingError,
     RecordingUnavailable,
     TritonAway,
+    Unforeseen,
     VaultAway,
     WorkerDied,
 )
@@ -96,6 +98,7 @@ class Service:
         self._backlog = Backlog()
         self._rng = random.Random()  # noqa: S311  jitter, not cryptography
         self._committed_at = self._lag_read_at = 0.0
+        self._outage_since: float | None = None
 
     @property
     def source(self) -> EventSource:
@@ -164,7 +167,9 @@ class Service:
             position = Position(progress.topic, progress.partition, message.offset, entry.index)
             if isinstance(entry, MalformedEvent):
                 nameless = RecordingEvent(raw={}, key="")
-                self._outbox.bury(InHand(nameless, position, progress, now, entry.payload), entry.error)
+                self._outbox.bury(
+                    InHand(nameless, position, progress, now, entry.payload), entry.error, Costs()
+                )
                 continue
             payload = message.value or b""
             if len(entries) > 1:
@@ -198,8 +203,9 @@ class Service:
             recording = self._backlog.finish(ticket)
             # Where the partition was taken away meanwhile, its new owner looks at the recording again.
             if not recording.progress.revoked:
-                report = Report(came, Costs()) if isinstance(came, WorkerDied) else Report.from_json(came)
-                self._settle(recording, report)
+                self._settle(
+                    recording, Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
+                )
 
     def _settle(self, recording: InHand, report: Report) -> None:
         now = time.monotonic()
@@ -209,25 +215,26 @@ class Service:
             return
         error = report.result
         if isinstance(error, WorkerDied):
-            recording.worker_deaths += 1
             self._metrics.worker_replaced()
+        if isinstance(error, WorkerDied | Unforeseen):
+            recording.breakdowns += 1
         outage = self._gate.failed(str(recording.position), error, now)
         if not outage and error.disposition is Disposition.DEAD_LETTER:
-            self._outbox.bury(recording, error)
+            self._outbox.bury(recording, error, report.costs)
             return
         due_at = now if outage else self._next_try_at(recording, now)
         if due_at is None:
-            self._outbox.bury(recording, error, exhausted=True)
+            self._outbox.bury(recording, error, report.costs, exhausted=True)
             return
-        self._metrics.retried(error.reason)
-        _log.warning(
-            "try failed",
-            key=recording.event.key,
-            reason=error.reason,
-            why=str(error),
-            attempt=recording.attempts,
-            held_for_outage=outage,
-        )
+        if not outage:
+            self._metrics.retried(error.reason)
+            _log.warning(
+                "try failed",
+                key=recording.event.key,
+                reason=error.reason,
+                why=str(error),
+                attempt=recording.attempts,
+            )
         self._backlog.wait(recording, due_at)
 
     def _next_try_at(self, recording: InHand, now: float) -> float | None:
@@ -274,10 +281,19 @@ class Service:
         self._metrics.outage("vault", away=isinstance(cause, VaultAway | RecordingUnavailable))
         self._metrics.outage("triton", away=isinstance(cause, TritonAway | ContractError | InferenceFailed))
         self._metrics.outage("kafka", away=trouble is not None)
+        self._metrics.outage("disk", away=isinstance(cause, DiskFull))
+        self._say_of_an_outage()
         broken = isinstance(cause, ContractError)
         self._health.set_ready("contract", not broken, str(cause) if broken else "checked")
-        joined = self._source.joined
         partitions = sorted(progress.partition for progress in self._source.assigned)
-        self._health.set_ready(
-            "kafka", joined, f"partitions {partitions}" if joined else "waiting for the group's assignment"
-        )
+        self._health.set_ready("group", self._source.joined, f"partitions {partitions}")
+
+    def _say_of_an_outage(self) -> None:
+        """Log its beginning and its end, once each."""
+        if self._gate.closed and self._outage_since is None:
+            self._outage_since = time.monotonic()
+            _log.warning("outage begins; the place is kept", why=str(self._gate.cause))
+        elif not self._gate.closed and self._outage_since is not None:
+            seconds = time.monotonic() - self._outage_since
+            self._outage_since = None
+            _log.warning("outage over", seconds=round(seconds, 1))

@@ -74,7 +74,7 @@ class ResultSink:
         """Wait for everything sent to be confirmed; return how many messages are not."""
         return int(self._producer.flush(timeout_seconds))
 
-    def ensure_topic(self, topic: str, *, like: int, timeout_seconds: float = 10.0) -> None:
+    def ensure_topic(self, topic: str, *, like: int, timeout_seconds: float = 3.0) -> None:
         """Create a topic with `like` partitions where it is missing and we may.
 
         Raises:

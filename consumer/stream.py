@@ -13,6 +13,9 @@ from consumer.offsets import PartitionProgress
 
 _log = structlog.get_logger("vault-ml.stream")
 
+_REPEAT_SECONDS = 60.0
+"""An error that lasts is said again after this long, not at each of librdkafka's attempts."""
+
 PREFETCH_KILOBYTES = 8_192
 """Most that librdkafka fetches ahead: a backlog, however long, takes no more memory than this."""
 
@@ -34,7 +37,7 @@ class SourceMessage:
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """Messages of a partition that this group has not fetched yet."""
+    """Messages of a partition that are not finished yet."""
 
     topic: str
     partition: int
@@ -68,9 +71,8 @@ class EventSource:
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._login_refused: str | None = None
+        self._said_error, self._said_at = 0, 0.0
         self._progress: dict[int, PartitionProgress] = {}
-        self.joined = False
-        """Whether the group has given us an assignment at least once (it may be empty)."""
         self._consumer = Consumer(
             connection.properties()
             | {
@@ -87,7 +89,7 @@ class EventSource:
             logger=librdkafka_log(),
         )
 
-    def check_topic(self, topic: str, *, timeout_seconds: float = 10.0) -> int:
+    def check_topic(self, topic: str, *, timeout_seconds: float = 3.0) -> int:
         """Return the number of partitions of a topic; to be called before `join`.
 
         Raises:
@@ -147,6 +149,11 @@ class EventSource:
         return SourceMessage(offset, message.value(), progress)
 
     @property
+    def joined(self) -> bool:
+        """Whether we are a member of the group; with fewer partitions than members, one without any."""
+        return bool(self._consumer.memberid())
+
+    @property
     def assigned(self) -> list[PartitionProgress]:
         """The partitions that are ours now."""
         return list(self._progress.values())
@@ -175,8 +182,10 @@ class EventSource:
         lags = []
         for at in self._consumer.position(self._consumer.assignment()):
             _, high = self._consumer.get_watermark_offsets(at, cached=True)
-            if at.offset >= 0 and high >= 0:
-                lags.append(PartitionLag(at.topic, at.partition, max(0, high - at.offset)))
+            progress = self._progress.get(at.partition)
+            done = at.offset if progress is None or progress.finished_to is None else progress.finished_to
+            if done >= 0 and high >= 0:
+                lags.append(PartitionLag(at.topic, at.partition, max(0, high - done)))
         return lags
 
     def close(self) -> None:
@@ -208,7 +217,6 @@ class EventSource:
                 self._progress[at.partition].committed(-1)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.joined = True
         for at in partitions:
             self._progress[at.partition] = PartitionProgress(at.topic, at.partition)
         consumer.incremental_assign(partitions)
@@ -242,6 +250,10 @@ class EventSource:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in AUTHENTICATION_FAILED:
             self._login_refused = error.str()
+        now = time.monotonic()
+        if error.code() != self._said_error or now - self._said_at > _REPEAT_SECONDS:
+            self._said_error, self._said_at = error.code(), now
+            _log.warning("kafka reports an error", error=error.str())
 
     def _raise_if_lasting(self, error: KafkaError) -> None:
         if error.code() in NOT_AUTHORISED:

@@ -14,7 +14,7 @@ import urllib3
 
 from consumer.egress import GuardedSession, host_of
 from consumer.errors import (
-    Outage,
+    DiskFull,
     RecordingRefused,
     RecordingTooLarge,
     RecordingUnavailable,
@@ -119,7 +119,7 @@ def save_recording(response: requests.Response, file: BinaryIO, *, who: str, max
     Raises:
         RecordingTooLarge: it says so, or more bytes come than allowed.
         RecordingUnavailable: it is a page or a message.
-        Outage: the disk is full.
+        DiskFull: there is no room for it.
         RecordingRefused, SignedUrlExpired: see check_status.
     """
     check_status(response, who)
@@ -162,4 +162,6 @@ def full_disk_is_an_outage() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Outage(f"A recording cannot be written to disk ({error.strerror}): make room there.") from None
+        raise DiskFull(
+            f"A recording cannot be written to disk ({error.strerror}): make room there."
+        ) from None

@@ -220,4 +220,4 @@ def test_the_limits_are_the_codes() -> None:
     assert limits["recordings ready to be tried"].split()[-1] == str(service.READY_AHEAD)
     assert limits["messages fetched ahead by the Kafka client"] == f"{stream.PREFETCH_KILOBYTES // 1024} MiB"
     assert limits["messages behind an unfinished one, per partition"] == str(service.MAX_HELD_MESSAGES)
-    assert limits["worker deaths of one recording"] == str(backlog.MAX_WORKER_DEATHS)
+    assert limits["worker deaths of one recording"] == str(backlog.MAX_BREAKDOWNS)

@@ -2,7 +2,7 @@
 
 import random
 
-from consumer.backlog import MAX_WORKER_DEATHS, Backlog, InHand, next_try_at
+from consumer.backlog import MAX_BREAKDOWNS, Backlog, InHand, next_try_at
 from consumer.events import RecordingEvent
 from consumer.messages import Position
 from consumer.offsets import PartitionProgress
@@ -71,5 +71,5 @@ def test_the_last_try_is_made_at_the_deadline_and_none_after_it() -> None:
 
 def test_a_recording_that_ends_worker_processes_is_given_up_before_its_deadline() -> None:
     recording = in_hand("a")
-    recording.attempts = recording.worker_deaths = MAX_WORKER_DEATHS
+    recording.attempts = recording.breakdowns = MAX_BREAKDOWNS
     assert try_at(recording, working_now=1.0) is None

@@ -7,7 +7,7 @@ import threading
 import time
 
 from consumer.errors import WorkerDied
-from consumer.pool import WorkerPool
+from consumer.pool import Answer, WorkerPool
 
 DEADLINE_SECONDS = 60.0
 
@@ -28,8 +28,8 @@ def behave(task: str) -> str:
     return task.upper()
 
 
-def answers(pool: WorkerPool, count: int) -> dict[int, str | WorkerDied]:
-    got: dict[int, str | WorkerDied] = {}
+def answers(pool: WorkerPool, count: int) -> dict[int, Answer]:
+    got: dict[int, Answer] = {}
     deadline = time.monotonic() + DEADLINE_SECONDS
     while len(got) < count and time.monotonic() < deadline:
         answer = pool.take(wait_seconds=0.1)
@@ -71,7 +71,7 @@ def test_the_pool_goes_on_when_an_idle_worker_is_killed() -> None:
         pid = answers(pool, 1)[0]
         assert isinstance(pid, str)
         os.kill(int(pid), signal.SIGKILL)
-        got: dict[int, str | WorkerDied] = {}
+        got: dict[int, Answer] = {}
         deadline, ticket = time.monotonic() + DEADLINE_SECONDS, 1
         while got.get(ticket) != "AGAIN" and time.monotonic() < deadline:
             ticket += 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from consumer.errors import (
+    DiskFull,
     Outage,
     RecordingError,
     RecordingRefused,
@@ -221,7 +222,7 @@ def test_a_full_disk_is_an_outage(vault: FaultyVault, downloads: Path) -> None:
         failure = _failure(vault, downloads)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert type(failure) is Outage
+    assert type(failure) is DiskFull
     assert "make room" in str(failure)
 
 

@@ -184,7 +184,7 @@ def test_without_the_models_extra_one_sentence_says_what_to_install() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert finished.stdout == "Working on models needs onnx: run `pip install 'vault-ml[models]'`.\n"
+    assert finished.stdout == "This needs onnx: install vault-ml with its extra, `pip install '.[models]'`.\n"
 
 
 def test_the_default_repository_is_made_once(

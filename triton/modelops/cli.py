@@ -119,7 +119,7 @@ def require_models_extra() -> None:
     lacking = [name for name in ("onnx", "onnxruntime", "onnxslim") if importlib.util.find_spec(name) is None]
     if lacking:
         raise SetupError(
-            f"Working on models needs {', '.join(lacking)}: run `pip install 'vault-ml[models]'`."
+            f"This needs {', '.join(lacking)}: install vault-ml with its extra, `pip install '.[models]'`."
         )
 
 

@@ -49,7 +49,9 @@ def prepare() -> TritonRuntime:
             installed, or libpython is missing and cannot be fetched.
     """
     if importlib.util.find_spec("onnxruntime") is None:
-        raise SetupError("The embedded Triton needs ONNX Runtime: run `pip install 'vault-ml[models]'`.")
+        raise SetupError(
+            "The embedded Triton needs ONNX Runtime: install the extra, `pip install '.[models]'`."
+        )
     directory = cache_directory() / f"triton-{PYTRITON.partition('==')[2]}-{PYTRITON_SHA256[:12]}"
     wheel = directory / "wheel"
     if not wheel.is_dir():
