@@ -26,7 +26,8 @@ class InHand:
     """Tries that ended with a dead worker or an unforeseen error."""
     failing_since: float | None = None
     """When the first try failed, on the clock that stands still during outages."""
-    started_at: float = 0.0
+    started_at: float | None = None
+    """When its first try began."""
 
 
 MAX_BREAKDOWNS = 3
@@ -52,7 +53,8 @@ def next_try_at(
     left = since + deadline_seconds - working_now
     if left <= 0 or recording.breakdowns >= MAX_BREAKDOWNS:
         return None
-    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (recording.attempts - 1))
+    # Ten doublings are past the longest wait; more would overflow one day.
+    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(recording.attempts - 1, 10))
     # Never past the deadline: the last try is made there, and its failure is final.
     return now + min(left, rng.uniform(ceiling / 2, ceiling))
 
@@ -95,7 +97,8 @@ class Backlog:
         _, _, recording = heapq.heappop(self._waiting)
         ticket = next(self._tickets)
         recording.attempts += 1
-        recording.started_at = now
+        if recording.started_at is None:
+            recording.started_at = now
         self._running[ticket] = recording
         return ticket, recording
 

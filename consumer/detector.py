@@ -172,7 +172,7 @@ class TritonDetector:
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TritonAway),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
-            stop=tenacity.stop_after_attempt(3),
+            stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(self._endpoint.timeout_seconds),
             reraise=True,
         )
         return retry(self._infer_once, frames)
@@ -212,11 +212,13 @@ class TritonDetector:
             # A draining server says so of a model that it had: believe it only when the server is ready.
             if not self._server_is_ready():
                 return TritonAway(f"{where} is shutting down or starting.")
+            self._contract = None
             return ContractError(
                 f"{where} serves no model {self._endpoint.model!r} ({said}); "
                 f"publish and load it, or set TRITON_MODEL to one that it serves."
             )
         if status == "INVALID_ARGUMENT":
+            self._contract = None  # it may have been replaced: ask anew before the next try
             return ContractError(f"{where} refuses what its model {self._endpoint.model!r} promised: {said}")
         return InferenceFailed(f"{where} failed on this recording's frames ({status or 'no status'}): {said}")
 

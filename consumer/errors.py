@@ -33,6 +33,10 @@ it ends as the outcome `skipped:<reason>`.
 """
 
 from enum import StrEnum
+from typing import Literal
+
+Part = Literal["vault", "triton", "kafka", "disk", "workers"]
+"""What all recordings share."""
 
 
 class Disposition(StrEnum):
@@ -49,6 +53,8 @@ class VaultMLError(Exception):
 
     disposition = Disposition.STOP
     reason = "internal"
+    part: Part | None = None
+    """What all recordings share and this error speaks of; None where it speaks of one recording alone."""
 
 
 class SetupError(VaultMLError):
@@ -78,6 +84,7 @@ class ContractError(SetupError):
     """The model that Triton serves does not keep the contract of consumer/contract.py."""
 
     reason = "contract"
+    part = "triton"
 
 
 class StreamSetupError(SetupError):
@@ -97,24 +104,28 @@ class VaultAway(Outage):
     """Vault does not answer its /ping, or answers it with a refusal of our keys."""
 
     reason = "vault_away"
+    part = "vault"
 
 
 class TritonAway(Outage):
     """Triton does not answer, is draining, or rejects because its queue is full."""
 
     reason = "triton_away"
+    part = "triton"
 
 
 class DiskFull(Outage):
     """A recording cannot be written to TMPDIR."""
 
     reason = "disk_full"
+    part = "disk"
 
 
 class BrokerAway(Outage):
     """Kafka did not confirm a result in time."""
 
     reason = "broker_away"
+    part = "kafka"
 
 
 class RecordingError(VaultMLError):
@@ -125,19 +136,20 @@ class RecordingError(VaultMLError):
 
 
 class MayHeal(RecordingError):
-    """Worth another try until RECORDING_DEADLINE; then a dead letter `retry_exhausted`."""
+    """Worth another try until RECORDING_DEADLINE; then a dead letter `retry_exhausted`.
+
+    Where it names a part, several different recordings in a row that fail so mean that the part is away.
+    """
 
     disposition = Disposition.RETRY
     reason = "may_heal"
-    suspects_outage = False
-    """Whether several recordings in a row that fail so mean that something shared is away."""
 
 
 class RecordingUnavailable(MayHeal):
     """5xx, time-out or a broken download, for this recording."""
 
     reason = "unavailable"
-    suspects_outage = True
+    part = "vault"
 
 
 class RecordingUnfinished(MayHeal):
@@ -156,7 +168,7 @@ class InferenceFailed(MayHeal):
     """Triton answers, but failed on the frames of this recording."""
 
     reason = "inference_failed"
-    suspects_outage = True
+    part = "triton"
 
 
 class ModelChanged(MayHeal):
@@ -169,12 +181,14 @@ class WorkerDied(MayHeal):
     """The worker process died or outlived its time limit on this recording."""
 
     reason = "worker_died"
+    part = "workers"
 
 
 class Unforeseen(MayHeal):
     """A fault of ours, met on this recording; its traceback is in the log."""
 
     reason = "unforeseen"
+    part = "workers"
 
 
 class NeverHeals(RecordingError):

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from consumer.analysis import Analysis
+from consumer.errors import Part
 
 MOST_VALUES_PER_LABEL = 40
 """Further values count as `other`: a series lives as long as the pod, in the server too."""
@@ -14,10 +15,9 @@ MOST_VALUES_PER_LABEL = 40
 _STAGE_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 
-Part = Literal["vault", "triton", "kafka", "disk"]
 Stage = Literal["download", "decode", "wait", "inference", "deliver"]
 STAGES: tuple[Stage, ...] = ("download", "decode", "wait", "inference", "deliver")
-PARTS: tuple[Part, ...] = ("vault", "triton", "kafka", "disk")
+PARTS: tuple[Part, ...] = get_args(Part)
 FRAME_FATES = ("decoded", "inferred", "not_sampled", "not_needed", "undecodable", "dropped")
 """The counts of a ledger that vault_ml_frames_total shows."""
 

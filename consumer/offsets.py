@@ -15,23 +15,26 @@ class PartitionProgress:
     topic: str
     partition: int
     revoked: bool = False
-    _unfinished: dict[int, int] = field(default_factory=dict)
-    """Offset -> outcomes still missing; a message that holds a list of n events has n outcomes."""
+    _fetched: dict[int, int] = field(default_factory=dict)
+    """Offset -> outcomes still missing, from the first unfinished message on, in the order of the offsets.
+
+    A message that holds a list of n events has n outcomes.
+    """
     _next_offset: int | None = None
     """One past the highest offset fetched."""
     _committed: int | None = None
 
     def fetched(self, offset: int, outcomes: int) -> None:
         """Note a message with that many outcomes to come (none: it is finished at once)."""
-        if outcomes > 0:
-            self._unfinished[offset] = outcomes
+        if outcomes > 0 or self._fetched:
+            self._fetched[offset] = outcomes
         self._next_offset = offset + 1
 
     def finished(self, offset: int) -> None:
         """Note that one outcome of the message is delivered and confirmed."""
-        self._unfinished[offset] -= 1
-        if self._unfinished[offset] == 0:
-            del self._unfinished[offset]
+        self._fetched[offset] -= 1
+        while self._fetched and self._fetched[first := next(iter(self._fetched))] == 0:
+            del self._fetched[first]
 
     @property
     def commit_offset(self) -> int | None:
@@ -41,8 +44,7 @@ class PartitionProgress:
     @property
     def finished_to(self) -> int | None:
         """The first offset that is not finished; None before the first message."""
-        # Messages are fetched in the order of their offsets, and a dict keeps the order of insertion.
-        return next(iter(self._unfinished), self._next_offset)
+        return next(iter(self._fetched), self._next_offset)
 
     def committed(self, offset: int) -> None:
         """Note what was committed, so that it is not committed again."""
@@ -50,7 +52,5 @@ class PartitionProgress:
 
     @property
     def held(self) -> int:
-        """Messages between the first unfinished one and the last fetched: what a crash would repeat."""
-        if not self._unfinished or self._next_offset is None:
-            return 0
-        return self._next_offset - next(iter(self._unfinished))
+        """Messages from the first unfinished one to the last fetched: what a crash would repeat."""
+        return len(self._fetched)

@@ -3,17 +3,21 @@
 An outage closes the gate: nothing is sent to work but one probe at a time, the partitions are paused, and no
 deadline of a recording runs. What closes it: an `Outage` (Vault's /ping fails, Triton is away), a SetupError
 (the model no longer keeps the contract), or different recordings in a row that fail in a way that something
-shared could explain. What opens it: any recording whose shared parts answered.
+shared could explain. What opens it: a recording that shows the part at work which was away.
 """
 
 import random
 from dataclasses import dataclass, field
 
-from consumer.errors import MayHeal, Outage, SetupError, VaultMLError
+from consumer.errors import Outage, Part, SetupError, VaultMLError
 
 DIFFERENT_RECORDINGS_IN_A_ROW = 3
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+_DOUBLINGS = 10
+"""Past so many the wait is at its longest anyway, and the power would overflow in a long outage."""
+
+_SHOWN_BY_ANY_ANSWER: frozenset[Part] = frozenset({"vault", "disk", "workers"})
 
 
 @dataclass
@@ -28,7 +32,9 @@ class OutageGate:
     _closed_before: float = 0.0
     _probe_at: float = 0.0
     _waits: int = 0
-    _failed_in_a_row: set[str] = field(default_factory=set)
+    _failed_in_a_row: dict[str, Part] = field(default_factory=dict)
+    _at_fault: set[str] = field(default_factory=set)
+    """Recordings that failed while others did not: what they do from then on is their own affair."""
 
     @property
     def closed(self) -> bool:
@@ -40,22 +46,38 @@ class OutageGate:
         if isinstance(error, Outage | SetupError):
             self._close(error, now)
             return True
-        if not (isinstance(error, MayHeal) and error.suspects_outage):
-            # Its own fault, found out with everything shared at work.
-            self.answered(now)
+        if error.part is None:
+            self.answered(now, inferred=False)
             return False
-        self._failed_in_a_row.add(recording)
-        if self.closed or len(self._failed_in_a_row) >= DIFFERENT_RECORDINGS_IN_A_ROW:
+        if recording in self._at_fault:
+            return False
+        self._failed_in_a_row[recording] = error.part
+        in_a_row = sum(part == error.part for part in self._failed_in_a_row.values())
+        if self.closed or in_a_row >= DIFFERENT_RECORDINGS_IN_A_ROW:
             self._close(error, now)
             return True
         return False
 
-    def answered(self, now: float) -> None:
-        """Take note that everything shared is at work; opens the gate."""
-        self._closed_before = self.seconds_closed(now)
-        self._failed_in_a_row.clear()
-        self.cause = None
-        self._waits = 0
+    def answered(self, now: float, *, inferred: bool) -> None:
+        """Take note that a recording got through, to the model or not; opens the gate if that shows enough.
+
+        Args:
+            now: the time.
+            inferred: whether Triton answered too, and not only Vault.
+        """
+        shown = _SHOWN_BY_ANY_ANSWER | {"triton"} if inferred else _SHOWN_BY_ANY_ANSWER
+        for recording, part in list(self._failed_in_a_row.items()):
+            if part in shown:
+                del self._failed_in_a_row[recording]
+                self._at_fault.add(recording)
+        if self.cause is not None and self.cause.part in shown:
+            self._closed_before = self.seconds_closed(now)
+            self.cause = None
+
+    def forget(self, recording: str) -> None:
+        """Drop what is remembered of a recording that has its outcome."""
+        self._failed_in_a_row.pop(recording, None)
+        self._at_fault.discard(recording)
 
     def probe_due(self, now: float) -> bool:
         """Whether one recording may be tried while the gate is closed."""
@@ -73,6 +95,6 @@ class OutageGate:
             # Others that were under way when the gate closed: one outage, not many.
             return
         self.cause = cause
-        ceiling = min(self.longest_wait_seconds, FIRST_WAIT_SECONDS * 2.0**self._waits)
+        ceiling = min(self.longest_wait_seconds, FIRST_WAIT_SECONDS * 2.0 ** min(self._waits, _DOUBLINGS))
         self._probe_at = now + self.rng.uniform(ceiling / 2, ceiling)
         self._waits += 1

@@ -60,8 +60,13 @@ class Outbox:
         self._resend: deque[tuple[float, _Letter]] = deque()
         self.undelivered = 0
         """Outcomes that the broker has not confirmed yet."""
-        self.trouble: BrokerAway | None = None
-        """Why the last delivery failed; None once one succeeded."""
+        self._troubles: dict[str, BrokerAway] = {}
+        """Why the last delivery to a topic failed; topics where it succeeded are not in it."""
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something waits because the broker did not take it."""
+        return bool(self._troubles)
 
     def publish(self, recording: InHand, analysis: Analysis, costs: Costs) -> None:
         """Send the result of a recording: looked at, or skipped."""
@@ -123,16 +128,16 @@ class Outbox:
 
     def _delivered(self, letter: _Letter, failure: BrokerAway | MessageTooLarge | None) -> None:
         if isinstance(failure, BrokerAway):
-            if self.trouble is None:
+            if letter.topic not in self._troubles:
                 _log.warning("result not delivered, sending again", why=str(failure))
-            self.trouble = failure
+            self._troubles[letter.topic] = failure
             self._resend.append((time.monotonic() + RESEND_SECONDS, letter))
             return
         if failure is not None:
             self._shrink(letter, failure)
             return
         self.undelivered -= 1
-        self.trouble = None
+        self._troubles.pop(letter.topic, None)
         recording, outcome = letter.recording, letter.outcome
         if not recording.progress.revoked:
             recording.progress.finished(recording.position.offset)
@@ -154,7 +159,7 @@ class Outbox:
 
     def _account(self, recording: InHand, outcome: _Outcome, deliver_seconds: float) -> None:
         stages = dict(outcome.costs.seconds)
-        if recording.started_at:
+        if recording.started_at is not None:
             stages["wait"] = recording.started_at - recording.fetched_at
         stages["deliver"] = deliver_seconds
         self._metrics.recording_finished(outcome.outcome, outcome.reason, stages)

@@ -5,9 +5,11 @@ processes is JSON text in both directions.
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -23,6 +25,16 @@ TaskFunction = Callable[[str], str]
 Answer = str | WorkerDied | Unforeseen
 
 
+WATCHDOG_SECONDS = 30.0
+"""An answer that is later than its time limit by so much got lost between the processes."""
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    future: Future[str]
+    at: float
+
+
 class WorkerPool:
     """Runs one function on tasks in N processes and collects the answers, in the order they come.
 
@@ -30,16 +42,25 @@ class WorkerPool:
         function: a module-level function, JSON text in, JSON text out; it must not raise.
         workers: number of processes.
         time_limit_seconds: a task that runs longer is hung: its process is ended and replaced.
+        watchdog_seconds: see WATCHDOG_SECONDS.
     """
 
-    def __init__(self, function: TaskFunction, *, workers: int, time_limit_seconds: float) -> None:
+    def __init__(
+        self,
+        function: TaskFunction,
+        *,
+        workers: int,
+        time_limit_seconds: float,
+        watchdog_seconds: float = WATCHDOG_SECONDS,
+    ) -> None:
         self._function = function
         self._workers = workers
         self._time_limit_seconds = time_limit_seconds
+        # A task may wait in the pool for the one before it.
+        self._patience_seconds = 2 * time_limit_seconds + watchdog_seconds
+        self._submitted: dict[int, _Submitted] = {}
         self._answers: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
         self._pool = self._new_pool()
-        self.under_way = 0
-        """Tasks submitted whose answer has not been taken yet."""
 
     def __enter__(self) -> Self:
         return self
@@ -49,32 +70,49 @@ class WorkerPool:
     ) -> None:
         self.stop()
 
+    @property
+    def under_way(self) -> int:
+        """Tasks submitted whose answer has not been taken yet."""
+        return len(self._submitted)
+
     def submit(self, ticket: int, task: str) -> None:
-        """Queue a task; its answer comes back under the same ticket."""
+        """Queue a task; its answer comes back under the same ticket, which no other task may have had."""
         try:
             future = self._schedule(task)
         except RuntimeError:
             # pebble gives its pool up when a process dies while none has work (killed for memory, say).
-            self._end(self._pool)
-            self._pool = self._new_pool()
+            self._renew()
             future = self._schedule(task)
-        self.under_way += 1
+        self._submitted[ticket] = _Submitted(future, time.monotonic())
         future.add_done_callback(lambda done: self._answers.put((ticket, self._answer(done))))
 
     def take(self, wait_seconds: float = 0.0) -> tuple[int, Answer] | None:
         """Return the next answer with its ticket, or None when there is none in time."""
+        if self._submitted and time.monotonic() - self._oldest() > self._patience_seconds:
+            self._renew()
         try:
             ticket, answer = (
                 self._answers.get(timeout=wait_seconds) if wait_seconds else self._answers.get_nowait()
             )
         except Empty:
             return None
-        self.under_way -= 1
-        return ticket, answer
+        # An answer that comes after the pool was made anew has had its own already.
+        return (ticket, answer) if self._submitted.pop(ticket, None) is not None else None
 
     def stop(self) -> None:
         """End the processes; tasks under way are dropped."""
         self._end(self._pool)
+
+    def _oldest(self) -> float:
+        return next(iter(self._submitted.values())).at
+
+    def _renew(self) -> None:
+        """Make the pool anew; what the old one did not answer is answered for it."""
+        self._end(self._pool)
+        for ticket, submitted in self._submitted.items():
+            if not submitted.future.done():
+                self._answers.put((ticket, WorkerDied("The worker pool broke and was made anew.")))
+        self._pool = self._new_pool()
 
     @staticmethod
     def _end(pool: pebble.ProcessPool) -> None:

@@ -31,7 +31,7 @@ class Report:
         if isinstance(self.result, Analysis):
             result = {"analysis": self.result.to_json()}
         else:
-            result = {"error": type(self.result).__name__, "sentence": str(self.result)}
+            result = {"error": _public_name(type(self.result)), "sentence": str(self.result)}
         costs = {"seconds": self.costs.seconds, "bytes": self.costs.bytes_downloaded}
         return json.dumps(result | {"costs": costs}, separators=(",", ":"))
 
@@ -44,6 +44,11 @@ class Report:
             return cls(Analysis.from_json(fields["analysis"]), costs)
         kind: type[VaultMLError] = getattr(errors, fields["error"])
         return cls(kind(fields["sentence"]), costs)
+
+
+def _public_name(kind: type[VaultMLError]) -> str:
+    """Return the nearest class of consumer/errors.py: a module may refine one of them for itself."""
+    return next(base.__name__ for base in kind.__mro__ if base.__module__ == errors.__name__)
 
 
 class Stopwatch:

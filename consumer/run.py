@@ -29,6 +29,12 @@ _log = structlog.get_logger("vault-ml")
 
 LONGEST_START_WAIT_SECONDS = 15.0
 
+DOWNLOAD_SHARE = 0.6
+"""Of the time for one attempt: a slow Vault must be found out by the client, which can say so."""
+
+BACKSTOP_SECONDS = 30.0
+"""After the time for one attempt, before its worker is ended: for a last /ping and the model's answer."""
+
 
 def run(settings: Settings) -> None:
     """Consume events until SIGTERM or SIGINT.
@@ -53,7 +59,7 @@ def run(settings: Settings) -> None:
         pool = WorkerPool(
             partial(work, workers),
             workers=settings.workers,
-            time_limit_seconds=attempt_seconds(settings),
+            time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
         )
         with pool:
             _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)
@@ -189,7 +195,7 @@ def detector_settings(settings: DetectSettings, triton_url: str) -> WorkerSettin
         triton=TritonEndpoint(
             triton_url,
             settings.triton_model,
-            min(settings.triton_timeout, settings.recording_time_limit),
+            min(settings.triton_timeout, settings.recording_time_limit / 3),
             settings.triton_in_flight,
         ),
         log_level=settings.log_level,
@@ -214,7 +220,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
             signed_url_hosts=settings.signed_url_hosts,
             connect_timeout_seconds=settings.vault_timeout,
             read_timeout_seconds=settings.vault_timeout,
-            download_deadline_seconds=attempt_seconds(settings),
+            download_deadline_seconds=attempt_seconds(settings) * DOWNLOAD_SHARE,
             max_recording_bytes=settings.max_recording_bytes,
         ),
     )

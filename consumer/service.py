@@ -17,19 +17,15 @@ from consumer.backlog import Backlog, InHand, next_try_at
 from consumer.endpoints import Health
 from consumer.errors import (
     ContractError,
-    DiskFull,
     Disposition,
-    InferenceFailed,
     RecordingError,
-    RecordingUnavailable,
-    TritonAway,
     Unforeseen,
-    VaultAway,
+    VaultMLError,
     WorkerDied,
 )
 from consumer.events import MalformedEvent, RecordingEvent, parse_message
 from consumer.messages import Position
-from consumer.metrics import Metrics
+from consumer.metrics import PARTS, Metrics
 from consumer.offsets import PartitionProgress
 from consumer.outage import OutageGate
 from consumer.outbox import Outbox
@@ -143,14 +139,13 @@ class Service:
         else:
             self._source.pause()
         busy = self._pool.under_way > 0 or self._outbox.undelivered > 0
+        self._source.hold_back(MAX_HELD_MESSAGES)
         message = self._source.poll(0.01 if busy else 0.25)
         if message is not None:
             self._take_in(message, time.monotonic())
 
     def _may_fetch(self, now: float) -> bool:
-        if any(progress.held >= MAX_HELD_MESSAGES for progress in self._source.assigned):
-            return False
-        if len(self._backlog) + self._outbox.undelivered >= MAX_IN_HAND:
+        if len(self._backlog) + self._outbox.undelivered >= max(MAX_IN_HAND, 4 * self._limits.workers):
             return False
         if self._gate.closed:
             # Another recording may tell more where only recordings fail; and somebody must make the probe.
@@ -210,32 +205,43 @@ class Service:
     def _settle(self, recording: InHand, report: Report) -> None:
         now = time.monotonic()
         if isinstance(report.result, Analysis):
-            self._gate.answered(now)
+            self._gate.answered(now, inferred=bool(report.result.model_version))
+            self._gate.forget(str(recording.position))
             self._outbox.publish(recording, report.result, report.costs)
             return
         error = report.result
         if isinstance(error, WorkerDied):
             self._metrics.worker_replaced()
+        if self._gate.failed(str(recording.position), error, now):
+            recording.attempts -= 1  # an outage's probe is not held against the recording
+            self._backlog.wait(recording, now)
+        elif error.disposition is Disposition.DEAD_LETTER:
+            self._bury(recording, report, error)
+        else:
+            self._try_again(recording, report, error, now)
+
+    def _try_again(self, recording: InHand, report: Report, error: VaultMLError, now: float) -> None:
         if isinstance(error, WorkerDied | Unforeseen):
             recording.breakdowns += 1
-        outage = self._gate.failed(str(recording.position), error, now)
-        if not outage and error.disposition is Disposition.DEAD_LETTER:
-            self._outbox.bury(recording, error, report.costs)
-            return
-        due_at = now if outage else self._next_try_at(recording, now)
+        due_at = self._next_try_at(recording, now)
         if due_at is None:
-            self._outbox.bury(recording, error, report.costs, exhausted=True)
+            self._bury(recording, report, error, exhausted=True)
             return
-        if not outage:
-            self._metrics.retried(error.reason)
-            _log.warning(
-                "try failed",
-                key=recording.event.key,
-                reason=error.reason,
-                why=str(error),
-                attempt=recording.attempts,
-            )
+        self._metrics.retried(error.reason)
+        _log.warning(
+            "try failed",
+            key=recording.event.key,
+            reason=error.reason,
+            why=str(error),
+            attempt=recording.attempts,
+        )
         self._backlog.wait(recording, due_at)
+
+    def _bury(
+        self, recording: InHand, report: Report, error: VaultMLError, *, exhausted: bool = False
+    ) -> None:
+        self._gate.forget(str(recording.position))
+        self._outbox.bury(recording, error, report.costs, exhausted=exhausted)
 
     def _next_try_at(self, recording: InHand, now: float) -> float | None:
         working_now = now - self._gate.seconds_closed(now)
@@ -276,12 +282,12 @@ class Service:
 
     def _say_how_it_stands(self) -> None:
         self._health.beat()
-        cause, trouble = self._gate.cause, self._outbox.trouble
+        cause = self._gate.cause
         self._metrics.in_flight(len(self._backlog) + self._outbox.undelivered)
-        self._metrics.outage("vault", away=isinstance(cause, VaultAway | RecordingUnavailable))
-        self._metrics.outage("triton", away=isinstance(cause, TritonAway | ContractError | InferenceFailed))
-        self._metrics.outage("kafka", away=trouble is not None)
-        self._metrics.outage("disk", away=isinstance(cause, DiskFull))
+        away = cause.part if cause is not None else None
+        for part in PARTS:
+            self._metrics.outage(part, away=part == away)
+        self._metrics.outage("kafka", away=self._outbox.troubled or self._source.away)
         self._say_of_an_outage()
         broken = isinstance(cause, ContractError)
         self._health.set_ready("contract", not broken, str(cause) if broken else "checked")

@@ -31,6 +31,7 @@ class ResultSink:
 
     def __init__(self, connection: KafkaConnection, *, max_message_bytes: int) -> None:
         self._connection = connection
+        self._ended: str | None = None
         self._producer = Producer(
             connection.properties()
             | {
@@ -40,6 +41,9 @@ class ResultSink:
                 # Room for key, headers and framing beside the value, which is measured before it is sent.
                 "message.max.bytes": max_message_bytes + 65_536,
                 "linger.ms": 5,
+                # The topic's limit holds for a whole batch, not for each message in it.
+                "batch.size": min(1_000_000, max_message_bytes),
+                "error_cb": self._on_error,
             },
             logger=librdkafka_log(),
         )
@@ -67,12 +71,17 @@ class ResultSink:
             delivered(_not_delivered(topic, error.args[0]))
 
     def poll(self, timeout_seconds: float = 0.0) -> None:
-        """Run the `delivered` callbacks that are due."""
-        self._producer.poll(timeout_seconds)
+        """Run the `delivered` callbacks that are due.
 
-    def flush(self, timeout_seconds: float) -> int:
-        """Wait for everything sent to be confirmed; return how many messages are not."""
-        return int(self._producer.flush(timeout_seconds))
+        Raises:
+            StreamSetupError: Kafka will never take a message of this producer again; says why.
+        """
+        self._producer.poll(timeout_seconds)
+        if self._ended is not None:
+            raise StreamSetupError(
+                f"Kafka refuses our producer for good ({self._ended}); grant WRITE on the topics, and "
+                "IDEMPOTENT_WRITE on the cluster where the broker is older than 2.8."
+            )
 
     def ensure_topic(self, topic: str, *, like: int, timeout_seconds: float = 3.0) -> None:
         """Create a topic with `like` partitions where it is missing and we may.
@@ -96,6 +105,8 @@ class ResultSink:
         created = admin.create_topics([wanted])
         try:
             created[topic].result(timeout_seconds)
+        except TimeoutError:
+            raise BrokerAway(f"No broker of KAFKA_BROKER creates topic {topic!r} in time.") from None
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise StreamSetupError(
@@ -104,6 +115,10 @@ class ResultSink:
                 ) from error
         else:
             _log.info("topic created", topic=topic, partitions=like)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._ended = error.str()
 
 
 def _not_delivered(topic: str, error: KafkaError) -> BrokerAway | MessageTooLarge:

@@ -13,8 +13,13 @@ from consumer.offsets import PartitionProgress
 
 _log = structlog.get_logger("vault-ml.stream")
 
+SOCKET_TIMEOUT_MS = 5_000
+"""A broker that takes connections and does not answer must not hold up a commit, or the end, for long."""
+
 _REPEAT_SECONDS = 60.0
 """An error that lasts is said again after this long, not at each of librdkafka's attempts."""
+
+_ENDS_SECONDS = 0.5
 
 PREFETCH_KILOBYTES = 8_192
 """Most that librdkafka fetches ahead: a backlog, however long, takes no more memory than this."""
@@ -71,7 +76,10 @@ class EventSource:
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._login_refused: str | None = None
-        self._said_error, self._said_at = 0, 0.0
+        self._said: dict[int, float] = {}
+        self._held_back: set[int] = set()
+        self.away = False
+        """Whether Kafka did not answer when it was last asked how far behind we are."""
         self._progress: dict[int, PartitionProgress] = {}
         self._consumer = Consumer(
             connection.properties()
@@ -83,6 +91,7 @@ class EventSource:
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+                "socket.timeout.ms": SOCKET_TIMEOUT_MS,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
             },
@@ -168,7 +177,18 @@ class EventSource:
         """Fetch again."""
         if self.paused:
             self.paused = False
-            self._consumer.resume(self._consumer.assignment())
+            self._consumer.resume(self._partitions(set(self._progress) - self._held_back))
+
+    def hold_back(self, limit: int) -> None:
+        """Pause each partition that holds more finished messages behind an unfinished one than the limit."""
+        full = {number for number, progress in self._progress.items() if progress.held >= limit}
+        if full == self._held_back:
+            return
+        if more := full - self._held_back:
+            self._consumer.pause(self._partitions(more))
+        if not self.paused and (less := (self._held_back - full) & set(self._progress)):
+            self._consumer.resume(self._partitions(less))
+        self._held_back = full
 
     def commit(self, *, wait: bool = False) -> None:
         """Commit what is finished in every assigned partition; with `wait`, until the broker confirms.
@@ -178,15 +198,36 @@ class EventSource:
         self._commit(self._progress.values(), wait=wait)
 
     def lags(self) -> list[PartitionLag]:
-        """Return how far behind each assigned partition is, from what the last fetches said."""
+        """Return how far behind each assigned partition is, and note whether Kafka answers."""
         lags = []
+        self.away = not self.joined
         for at in self._consumer.position(self._consumer.assignment()):
-            _, high = self._consumer.get_watermark_offsets(at, cached=True)
+            low, high = self._ends(at)
             progress = self._progress.get(at.partition)
-            done = at.offset if progress is None or progress.finished_to is None else progress.finished_to
-            if done >= 0 and high >= 0:
+            done = progress.finished_to if progress is not None else None
+            if done is None:
+                done = at.offset if at.offset >= 0 else low
+            if high >= 0:
                 lags.append(PartitionLag(at.topic, at.partition, max(0, high - done)))
         return lags
+
+    def _ends(self, at: TopicPartition) -> tuple[int, int]:
+        """Return the first offset of a partition and the one after its last, as of now if the broker answers.
+
+        What the fetches said would be old while the partition is paused.
+        """
+        if not self.away:
+            try:
+                low, high = self._consumer.get_watermark_offsets(at, timeout=_ENDS_SECONDS)
+            except KafkaException:
+                self.away = True
+            else:
+                return low, high
+        low, high = self._consumer.get_watermark_offsets(at, cached=True)
+        return low, high
+
+    def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, number) for number in numbers]
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
@@ -235,12 +276,14 @@ class EventSource:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Somebody else has them already: what is under way must not be published or committed by us.
+        _log.warning("partitions lost: the group had no word from us in time")
         self._forget([self._progress[at.partition] for at in partitions if at.partition in self._progress])
         consumer.incremental_unassign(partitions)
 
     def _forget(self, partitions: list[PartitionProgress]) -> None:
         for progress in partitions:
             progress.revoked = True
+            self._held_back.discard(progress.partition)
             del self._progress[progress.partition]
         if partitions:
             _log.info(
@@ -251,8 +294,8 @@ class EventSource:
         if error.code() in AUTHENTICATION_FAILED:
             self._login_refused = error.str()
         now = time.monotonic()
-        if error.code() != self._said_error or now - self._said_at > _REPEAT_SECONDS:
-            self._said_error, self._said_at = error.code(), now
+        if now - self._said.get(error.code(), -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
+            self._said[error.code()] = now
             _log.warning("kafka reports an error", error=error.str())
 
     def _raise_if_lasting(self, error: KafkaError) -> None:

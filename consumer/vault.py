@@ -6,7 +6,6 @@ go to Vault's own address only. Routes and headers: docs/messages.md.
 """
 
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -122,7 +121,7 @@ class VaultClient:
 
     @contextmanager
     def fetch(self, event: RecordingEvent, directory: Path) -> Iterator[FileMedia]:
-        """Give the recording of an event as a private file in `directory`, which is removed at the end.
+        """Give the recording of an event as a private file in `directory`, which is gone at the end.
 
         Raises:
             VaultAway: Vault is away for every recording.
@@ -131,14 +130,12 @@ class VaultClient:
             RecordingRefused, RecordingTooLarge, UrlForbidden: it will not.
         """
         with full_disk_is_an_outage():
-            descriptor, name = tempfile.mkstemp(prefix="recording-", dir=directory)
-        path = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                self._download(event, file)
-            yield FileMedia(path, event.key)
-        finally:
-            path.unlink(missing_ok=True)
+            file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # only its making may fail like this
+        with file:
+            self._download(event, file)
+            file.flush()
+            # The file has no name: nobody else can open it, and it goes with this process, however that ends.
+            yield FileMedia(Path(f"/proc/self/fd/{file.fileno()}"), event.key)
 
     def _download(self, event: RecordingEvent, file: BinaryIO) -> None:
         if self._base is None:

@@ -73,3 +73,11 @@ def test_a_recording_that_ends_worker_processes_is_given_up_before_its_deadline(
     recording = in_hand("a")
     recording.attempts = recording.breakdowns = MAX_BREAKDOWNS
     assert try_at(recording, working_now=1.0) is None
+
+
+def test_any_number_of_tries_has_a_next_one_within_the_longest_wait() -> None:
+    recording = in_hand("a")
+    recording.attempts, recording.failing_since = 100_000, 0.0
+    due = try_at(recording, working_now=0.0)
+    assert due is not None
+    assert due <= 1030.0

@@ -44,7 +44,7 @@ def test_gaps_in_the_offsets_do_not_hold_the_commit_back() -> None:
         progress.fetched(offset, 1)
     progress.finished(3)
     assert progress.commit_offset == 7
-    assert progress.held == 14
+    assert progress.held == 2
 
 
 @given(st.permutations(range(30)), st.integers(0, 30))

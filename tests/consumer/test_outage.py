@@ -11,6 +11,7 @@ from consumer.errors import (
     TritonAway,
     VaultAway,
     VaultMLError,
+    WorkerDied,
 )
 from consumer.outage import DIFFERENT_RECORDINGS_IN_A_ROW, OutageGate
 
@@ -51,7 +52,7 @@ def test_a_success_in_between_breaks_the_row() -> None:
     gate = OutageGate()
     gate.failed("a", RecordingUnavailable("x"), 0.0)
     gate.failed("b", RecordingUnavailable("x"), 0.0)
-    gate.answered(1.0)
+    gate.answered(1.0, inferred=True)
     assert not gate.failed("c", RecordingUnavailable("x"), 2.0)
 
 
@@ -83,8 +84,50 @@ def test_the_clock_of_the_deadlines_stands_still_while_it_is_closed() -> None:
     gate = OutageGate()
     gate.failed("a", VaultAway("x"), 10.0)
     assert gate.seconds_closed(15.0) == 5.0
-    gate.answered(20.0)
+    gate.answered(20.0, inferred=True)
     assert gate.seconds_closed(50.0) == 10.0
     gate.failed("a", VaultAway("x"), 60.0)
-    gate.answered(61.0)
+    gate.answered(61.0, inferred=True)
     assert gate.seconds_closed(70.0) == 11.0
+
+
+def test_an_answer_of_vault_alone_does_not_end_an_outage_of_triton() -> None:
+    gate = OutageGate()
+    gate.failed("a", TritonAway("x"), 0.0)
+    gate.failed("b", RecordingUndecodable("x"), 1.0)
+    gate.answered(2.0, inferred=False)
+    assert gate.closed
+    gate.answered(3.0, inferred=True)
+    assert not gate.closed
+
+
+def test_workers_that_die_on_different_recordings_are_an_outage_and_no_answer() -> None:
+    gate = OutageGate()
+    gate.failed("a", VaultAway("x"), 0.0)
+    gate.failed("b", WorkerDied("x"), 10.0)
+    assert gate.closed
+    fresh = OutageGate()
+    assert [fresh.failed(name, WorkerDied("x"), 0.0) for name in "abc"] == [False, False, True]
+
+
+def test_recordings_that_fail_while_others_do_not_cannot_close_the_gate_again() -> None:
+    gate = OutageGate()
+    bad = ("a", "b", "c", "d")
+    for name in bad:
+        gate.failed(name, RecordingUnavailable("x"), 0.0)
+    assert gate.closed
+    gate.answered(10.0, inferred=True)
+    assert not any(gate.failed(name, RecordingUnavailable("x"), 20.0) for name in bad * 5)
+    assert not gate.closed
+    assert gate.seconds_closed(1000.0) == 10.0, "so their deadlines run"
+
+
+def test_an_outage_of_days_ends_like_one_of_minutes() -> None:
+    gate = OutageGate()
+    now = 0.0
+    while now < 3 * 86_400:
+        gate.failed("a", VaultAway("x"), now)
+        now += 31.0
+    assert gate.probe_due(now)
+    gate.answered(now, inferred=True)
+    assert not gate.closed

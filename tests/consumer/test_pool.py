@@ -5,6 +5,9 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import Future
+
+import pytest
 
 from consumer.errors import WorkerDied
 from consumer.pool import Answer, WorkerPool
@@ -89,3 +92,14 @@ def test_workers_do_not_outlive_the_pool() -> None:
     while os.path.exists(f"/proc/{pid}") and time.monotonic() < deadline:  # noqa: PTH110  /proc, not a file
         time.sleep(0.05)
     assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110  as above
+
+
+def test_a_task_that_the_pool_lost_is_answered_by_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=0.5, watchdog_seconds=0.5) as pool:
+        # As pebble does with a task that is queued in the moment in which it gives itself up: no answer, ever.
+        monkeypatch.setattr(pool, "_schedule", lambda task: Future())
+        pool.submit(1, "lost")
+        monkeypatch.undo()
+        assert isinstance(answers(pool, 1)[1], WorkerDied)
+        pool.submit(2, "after")
+        assert answers(pool, 1)[2] == "AFTER"

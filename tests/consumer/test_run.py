@@ -387,6 +387,16 @@ def test_partitions_are_shared_and_handed_over_without_doing_work_twice(
     assert sorted(keys(records)) == sorted(event["payload"]["key"] for event in sent)
 
 
+def test_a_pod_more_than_there_are_partitions_is_ready_and_takes_over(world: World, clip: Path) -> None:
+    with world.pod() as first, world.pod() as second:
+        first.wait_until_ready()
+        second.wait_until_ready()
+        assert first.stop() == 0
+        world.send(world.store("cam/0.mp4", clip))
+        world.results(1)
+        assert second.lines(event="recording")
+
+
 def test_it_joins_the_group_only_once_the_contract_holds(
     kafka: KafkaBroker, model_repository: Path, vault: StandinVault, clip: Path, tmp_path: Path
 ) -> None:
