@@ -96,7 +96,7 @@ def test_workers_do_not_outlive_the_pool() -> None:
 
 def test_a_task_that_the_pool_lost_is_answered_by_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
     with WorkerPool(behave, workers=1, time_limit_seconds=0.5, watchdog_seconds=0.5) as pool:
-        # As pebble does with a task that is queued in the moment in which it gives itself up: no answer, ever.
+        # As pebble does with a task queued in the moment in which it gives itself up: no answer, ever.
         monkeypatch.setattr(pool, "_schedule", lambda task: Future())
         pool.submit(1, "lost")
         monkeypatch.undo()
