@@ -52,6 +52,7 @@ def open_container(name: str, file: BinaryIO, max_pixels: int) -> InputContainer
     options = {
         "format_whitelist": _FORMATS,
         "max_pixels": str(max_pixels),
+        "fpsprobesize": "0",  # libav would decode frames to guess a frame rate; the packets have times
         "advanced_editlist": "0",  # MP4: everything that is in the file counts, also what an edit cut away
     }
     try:

@@ -5,6 +5,7 @@ processes is JSON text in both directions.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -120,6 +121,9 @@ class WorkerPool:
         pool.join()
 
     def _new_pool(self) -> pebble.ProcessPool:
+        # glibc gives each thread an arena of its own; with the threads of gRPC and decoders that come and go,
+        # those fragment, and a worker grows by half over hundreds of recordings. Read at a process's start.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         return pebble.ProcessPool(max_workers=self._workers, context=multiprocessing.get_context("spawn"))
 
     def _schedule(self, task: str) -> Future[str]:

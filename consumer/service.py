@@ -114,8 +114,7 @@ class Service:
             self._drain(time.monotonic() + self._limits.shutdown_grace_seconds - SHUTDOWN_RESERVE_SECONDS)
         finally:
             self._backlog.forget_running()
-            self._source.commit(wait=True)
-            self._source.close()
+            self._source.leave(timeout_seconds=SHUTDOWN_RESERVE_SECONDS)
 
     def _turn(self) -> None:
         self._fetch()

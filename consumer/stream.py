@@ -20,6 +20,7 @@ _REPEAT_SECONDS = 60.0
 """An error that lasts is said again after this long, not at each of librdkafka's attempts."""
 
 _ENDS_SECONDS = 0.5
+_LEAVE_POLL_SECONDS = 0.05
 
 PREFETCH_KILOBYTES = 8_192
 """Most that librdkafka fetches ahead: a backlog, however long, takes no more memory than this."""
@@ -76,6 +77,7 @@ class EventSource:
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._login_refused: str | None = None
+        self._commits_under_way = 0
         self._said: dict[int, float] = {}
         self._held_back: set[int] = set()
         self.away = False
@@ -190,12 +192,12 @@ class EventSource:
             self._consumer.resume(self._partitions(less))
         self._held_back = full
 
-    def commit(self, *, wait: bool = False) -> None:
-        """Commit what is finished in every assigned partition; with `wait`, until the broker confirms.
+    def commit(self) -> None:
+        """Commit what is finished in every assigned partition, without waiting for the broker.
 
         A commit that fails is logged and made again later: it can only repeat messages, not lose one.
         """
-        self._commit(self._progress.values(), wait=wait)
+        self._commit(self._progress.values(), wait=False)
 
     def lags(self) -> list[PartitionLag]:
         """Return how far behind each assigned partition is, and note whether Kafka answers."""
@@ -229,8 +231,21 @@ class EventSource:
     def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, number) for number in numbers]
 
-    def close(self) -> None:
-        """Leave the group, so that others take over at once."""
+    def leave(self, *, timeout_seconds: float) -> None:
+        """Commit what is finished and leave the group, so that others take over at once.
+
+        Where Kafka does not answer in time we go without a word: what is not committed comes again.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self.commit()
+        while self._commits_under_way > 0 and time.monotonic() < deadline:
+            self._consumer.poll(_LEAVE_POLL_SECONDS)
+        try:
+            # Leaving has no time limit of its own: first see whether somebody is there to hear it.
+            self._consumer.list_topics(self._topic, timeout=_METADATA_SECONDS)
+        except KafkaException:
+            _log.warning("kafka does not answer, stopping without a word; messages may come again")
+            return
         self._consumer.close()
 
     def _commit(self, partitions: Iterable[PartitionProgress], *, wait: bool) -> None:
@@ -243,6 +258,7 @@ class EventSource:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._commits_under_way += 1
         except KafkaException as error:
             _log.warning("commit failed; these messages may come again", error=error.args[0].str())
             return
@@ -250,6 +266,7 @@ class EventSource:
             p.committed(offset)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._commits_under_way = max(0, self._commits_under_way - 1)
         if error is None:
             return
         _log.warning("commit failed; these messages may come again", error=error.str())

@@ -27,7 +27,7 @@ from tests.bench import material
 from tests.bench.costs import Costs
 from tests.bench.ways import WAYS, Measured
 from tests.brokers.kafka import KafkaBroker
-from tests.consumer.test_run import World
+from tests.worlds import World
 
 DIFFERENT_RECORDINGS = 4
 TURNS = 2

@@ -7,7 +7,7 @@ from modelops.embedded import EmbeddedTriton
 from tests import clips
 from tests.bench.recordings import send_through
 from tests.brokers.kafka import KafkaBroker
-from tests.consumer.test_run import World
+from tests.worlds import World
 
 RECORDINGS = 40
 
