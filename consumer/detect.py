@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,11 +41,13 @@ def detect(
         finished: called as each recording is done, in any order.
     """
     with WorkerPool(partial(work, settings), workers=workers, time_limit_seconds=time_limit_seconds) as pool:
-        for number, clip in enumerate(clips):
-            pool.submit(number, Task(key=str(clip)).to_json())
+        waiting = iter(enumerate(clips))
         done: dict[int, Analysis | VaultMLError] = {}
         for number, clip in enumerate(clips):
             while number not in done:
+                # A few at a time: what waits in the pool counts against the time for an answer.
+                for ticket, next_clip in islice(waiting, workers + 1 - pool.under_way):
+                    pool.submit(ticket, Task(key=str(next_clip)).to_json())
                 answer = pool.take(wait_seconds=1.0)
                 if answer is not None:
                     ticket, came = answer

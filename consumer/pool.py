@@ -77,7 +77,10 @@ class WorkerPool:
         return len(self._submitted)
 
     def submit(self, ticket: int, task: str) -> None:
-        """Queue a task; its answer comes back under the same ticket, which no other task may have had."""
+        """Queue a task; its answer comes back under the same ticket, which no other task may have had.
+
+        Queue no more than one beside those that the workers have: the wait counts against the watchdog.
+        """
         try:
             future = self._schedule(task)
         except RuntimeError:

@@ -178,7 +178,9 @@ class Service:
 
     def _dispatch(self) -> None:
         now = time.monotonic()
-        self._metrics.given_back(len(self._backlog.drop_waiting(revoked_only=True)))
+        for dropped in self._backlog.drop_waiting(revoked_only=True):
+            self._gate.forget(str(dropped.position))
+            self._metrics.given_back()
         if self._gate.closed:
             if self._gate.probe_due(now) and self._backlog.running == 0 and self._backlog.waiting > 0:
                 self._start(now)
@@ -195,11 +197,13 @@ class Service:
         while (answer := self._pool.take()) is not None:
             ticket, came = answer
             recording = self._backlog.finish(ticket)
-            # Where the partition was taken away meanwhile, its new owner looks at the recording again.
-            if not recording.progress.revoked:
-                self._settle(
-                    recording, Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
-                )
+            if recording.progress.revoked:
+                # Its partition was taken away meanwhile: the new owner looks at it again.
+                self._gate.forget(str(recording.position))
+                continue
+            self._settle(
+                recording, Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
+            )
 
     def _settle(self, recording: InHand, report: Report) -> None:
         now = time.monotonic()

@@ -10,7 +10,12 @@ from typing import Any
 import cv2
 import pytest
 
+from consumer.analysis import Analysis
+from consumer.detect import detect
+from consumer.detector import TritonEndpoint
+from consumer.pool import WorkerPool
 from consumer.sample_clip import sample_clip
+from consumer.worker import Look, WorkerSettings
 from modelops.embedded import EmbeddedTriton
 from tests import clips
 
@@ -82,6 +87,24 @@ def test_one_bad_recording_gives_status_1_and_the_others_are_done(
     assert [second["recording"], fourth["recording"]] == ["sound.mp4", "sound.mp4"]
     assert "missing.mp4" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_however_many_clips_only_one_waits_beside_those_at_work(
+    triton: EmbeddedTriton, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What waits in the pool counts against its watchdog, so a long list must not be queued at once.
+    under_way = []
+    submit = WorkerPool.submit
+
+    def watched(pool: WorkerPool, ticket: int, task: str) -> None:
+        submit(pool, ticket, task)
+        under_way.append(pool.under_way)
+
+    monkeypatch.setattr(WorkerPool, "submit", watched)
+    settings = WorkerSettings(Look(1, 0.25, 0.45), TritonEndpoint(triton.grpc_url, "yolo"))
+    results = list(detect([sound] * 12, settings, workers=2, time_limit_seconds=60.0))
+    assert [clip for clip, result in results if isinstance(result, Analysis)] == [sound] * 12
+    assert max(under_way) == 3
 
 
 def test_annotated_frames_are_pictures_of_the_recordings_size(triton: EmbeddedTriton, tmp_path: Path) -> None:
