@@ -105,14 +105,14 @@ def runs(timeline: Timeline, stretches: list[Stretch]) -> list[Run]:
 def alternatives(timeline: Timeline, stretch: Stretch) -> list[Run]:
     """Where else to look when the keyframe nearest a stretch's middle is damaged, best first.
 
-    The stretch's other keyframes, then what is shown in it before the first of them.
+    The stretch's other keyframes, then the stretch as it is seen from the keyframe before it: what is shown
+    before its first keyframe, and a keyframe of an open GOP that the decoder does not begin with.
     """
     others = [Run(time, (replace(stretch, target=time),)) for time in stretch.keyframes[1:]]
     if stretch.keyframes:
-        stop = min(stretch.keyframes)
-        before = timeline.keyframe_before(stretch.start)
-        if before is not None and timeline.index_of(stretch.start) < timeline.index_of(stop):
-            others.append(Run(before, (_stretch(timeline, stretch.start, stop),)))
+        before = timeline.keyframe_before(min(stretch.keyframes) - 1)
+        if before is not None:
+            others.append(Run(before, (stretch,)))
     return others
 
 

@@ -177,6 +177,9 @@ def test_any_sound_clip_gives_its_frames_and_a_ledger_that_balances(
     tmp_path: Path, clip: Clip, predictions: int, ending: str
 ) -> None:
     assume(ending != "ts" or clip.frames >= 10)  # shorter ones are not recognised as MPEG-TS at all
+    # Between two keyframes of an open GOP with nothing but B-frames between them, libav calls those damaged
+    # where it began at the first one. They are counted as such: partial, not sound.
+    assume(not clip.encoder_options or clip.keyframe_every > clip.b_frames + 1)
     seen = look(clips.write(tmp_path / f"a.{ending}", clip), predictions)
     assert len(seen.frames) == min(clip.frames, predictions)
     assert [frame.number for frame in seen.frames] == [frame.index for frame in seen.frames]
