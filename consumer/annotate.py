@@ -1,5 +1,6 @@
 """Annotate: draws what was found onto the pictures, as JPEG files for people."""
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,8 @@ def write_annotated_frames(
 
 
 def _annotated(media: Media, found: Mapping[float, Sequence[Detection]], directory: Path) -> Iterator[Path]:
-    stem = Path(media.name).stem
+    # The whole path where the name is one: two clips of the same name must not share their pictures.
+    stem = re.sub(r"[/\\]+", "-", str(Path(media.name).with_suffix("")).lstrip("/."))
     with open_recording(media) as recording:
         for frame in recording.frames_at(list(found)):
             boxes = found[min(found, key=lambda time: abs(time - frame.time_seconds))]

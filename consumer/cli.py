@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
 import typer
@@ -17,9 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consumer import __version__, logs
-from consumer.detect import Format
-from consumer.errors import SettingsError, VaultMLError
+from consumer.errors import SettingsError, SetupError, VaultMLError
+from consumer.media import FileMedia
+from consumer.results import Format
 from modelops.cli import app as model_app
+
+if TYPE_CHECKING:
+    from consumer.analysis import Analysis
 
 app = typer.Typer(
     name="vault-ml",
@@ -33,6 +37,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="A YAML file with settings; the environment wins.", show_default=False),
 ]
+DEFAULT_REPOSITORY = Path("model_repository")
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="The model repository.")]
 Clips = Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)]
 
@@ -50,6 +55,12 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # Writing to standard output failed: a full disk behind it, say.
+        print(f"vault-ml: {error.strerror}.", file=sys.stderr)
+        sys.exit(1)
 
 
 def _version(asked: bool) -> None:
@@ -107,13 +118,16 @@ def detect(
     score_threshold: Annotated[float | None, typer.Option(help="Leave lower scores out.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
-    repository: RepositoryOption = Path("model_repository"),
+    repository: Annotated[
+        Path | None,
+        typer.Option(help="The model repository; ./model_repository, or else the default model's own."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Look at local recordings; print one JSON line for each. Exit status 1 when any of them failed."""
     from consumer import detect as local
     from consumer import settings
-    from consumer.run import detector_settings
+    from consumer.run import BACKSTOP_SECONDS, detector_settings
 
     given = {
         "TRITON_URL": triton,
@@ -123,8 +137,11 @@ def detect(
         "WORKERS": workers,
     }
     loaded = settings.load_detect(os.environ, config, given)
-    logs.configure(loaded.log_level if loaded.log_level != "info" else "warning", loaded.log_format)
+    logs.configure(loaded.log_level, loaded.log_format)
     failed = False
+    names = local.names(clips)
+    if annotate is not None:
+        _make_directory(annotate)
     with contextlib.ExitStack() as stack:
         url = loaded.triton_url
         if "TRITON_URL" not in loaded.origins:
@@ -135,27 +152,57 @@ def detect(
             clips,
             worker,
             workers=min(loaded.workers, len(clips)),
-            time_limit_seconds=loaded.recording_time_limit,
+            time_limit_seconds=loaded.recording_time_limit + BACKSTOP_SECONDS,
             finished=lambda clip: bar.advance(bar.task_ids[0]),
         )
-        for clip, result in results:
-            print(local.line(clip, result, output), flush=True)
+        for (clip, result), name in zip(results, names, strict=True):
+            line = local.line(name, result, output)
+            if sys.stdout.isatty():
+                bar.console.print(line, soft_wrap=True, markup=False, highlight=False)  # above the bar
+            else:
+                print(line, flush=True)
             if remark := local.remark(clip, result):
                 print(f"vault-ml: {remark}", file=sys.stderr)
             if isinstance(result, VaultMLError):
                 failed = True
             elif annotate is not None:
-                local.annotate(clip, result, annotate)
+                failed |= not _annotated(FileMedia(clip, name), result, annotate)
     if failed:
         raise typer.Exit(1)
 
 
+def _annotated(media: FileMedia, result: "Analysis", directory: Path) -> bool:
+    """Write the pictures of one recording; say so and return False where that fails."""
+    from consumer import detect as local
+
+    try:
+        local.annotate(media, result, directory)
+    except (OSError, VaultMLError) as error:
+        print(f"vault-ml: no pictures of {media.name}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory for pictures, before any work is done for them.
+
+    Raises:
+        SetupError: it cannot be made, or is something else.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"Pictures cannot be written to {directory}: {error.strerror}.") from error
+
+
 @app.command()
 def serve(
-    repository: RepositoryOption = Path("model_repository"),
-    grpc_port: Annotated[int, typer.Option(help="Port of gRPC on 127.0.0.1.")] = 8001,
-    http_port: Annotated[int, typer.Option(help="Port of HTTP on 127.0.0.1.")] = 8000,
-    metrics_port: Annotated[int, typer.Option(help="Port of /metrics on 127.0.0.1.")] = 8002,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of gRPC on 127.0.0.1.")] = 8001,
+    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP on 127.0.0.1.")] = 8000,
+    metrics_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of /metrics on 127.0.0.1.")
+    ] = 8002,
 ) -> None:
     """Serve a model repository with a real Triton on this machine's CPUs, until Ctrl-C."""
     from modelops.cli import serve as serve_repository
@@ -173,7 +220,9 @@ def demo(
         typer.Argument(help="Your own video files; none for a sample clip.", show_default=False),
     ] = None,
     output: Annotated[Path, typer.Option(help="Where the annotated frames go.")] = Path("demo-output"),
-    predictions: Annotated[int, typer.Option(help="Frames of each recording to look at.")] = 5,
+    predictions: Annotated[
+        int, typer.Option(min=1, max=1000, help="Frames of each recording to look at.")
+    ] = 5,
 ) -> None:
     """Show the whole way of a recording on this machine: Vault, Kafka, Triton and the consumer, then stop."""
     from modelops.cli import require_models_extra
@@ -182,6 +231,7 @@ def demo(
     from consumer import demo as demonstration
 
     logs.configure("warning", "auto")
+    _make_directory(output)
     console = Console(stderr=True, highlight=False)
     with _sigterm_as_interrupt():
         shown = demonstration.demonstrate(
@@ -200,16 +250,22 @@ def demo(
 
 
 @contextlib.contextmanager
-def _embedded_triton(repository: Path, model: str) -> Iterator[str]:
+def _embedded_triton(repository: Path | None, model: str) -> Iterator[str]:
     """Start a Triton of our own for one command; gives its gRPC address."""
     from modelops.cli import require_models_extra
     from modelops.embedded import EmbeddedTriton
 
     require_models_extra()
-    from modelops.export import ready_repository
+    from modelops.export import DEFAULT_NAME, ready_repository
 
     console = Console(stderr=True, highlight=False)
+    asked, repository = repository, repository or DEFAULT_REPOSITORY
     if not (repository / model / "config.pbtxt").is_file():
+        if asked is not None or model != DEFAULT_NAME:
+            raise SetupError(
+                f"There is no model {model!r} in {repository}: export it with 'vault-ml model export', "
+                "or say where it is with --repository."
+            )
         with console.status("Getting the default model ready"):
             repository = ready_repository(name=model)
     with console.status("Starting Triton"):
@@ -229,6 +285,7 @@ def _progress(what: str, total: int) -> Progress:
         console=console,
         disable=not console.is_terminal,
         transient=True,
+        redirect_stdout=False,  # the lines of JSON are not for this console, which is standard error
     )
     progress.add_task(what, total=total)
     return progress

@@ -20,6 +20,7 @@ from typing import Any
 
 from consumer.analysis import Detection
 from consumer.annotate import write_annotated_frames
+from consumer.detect import names
 from consumer.errors import SetupError
 from consumer.media import FileMedia
 from consumer.mock_broker import MockBroker
@@ -77,6 +78,7 @@ def demonstrate(
         broker = stack.enter_context(MockBroker(topics))
         say(f"  Kafka       {broker.bootstrap} (librdkafka's mock cluster; delivery is at-least-once)")
         recordings = {_key(number, clip): clip for number, clip in enumerate(clips)}
+        media = dict(zip(recordings, map(FileMedia, clips, names(clips)), strict=True))
         vault = stack.enter_context(StandinVault(recordings))
         say(f"  Vault       {vault.url} (a stand-in)")
         environ = _environment(triton.grpc_url, broker.bootstrap, vault, predictions)
@@ -91,9 +93,7 @@ def demonstrate(
         pictures = [
             picture
             for record in results
-            for picture in _draw(
-                record, recordings[json.loads(record.value or b"{}")["payload"]["key"]], output
-            )
+            for picture in _draw(record, media[json.loads(record.value or b"{}")["payload"]["key"]], output)
         ]
     return Shown([json.loads(record.value or b"{}") for record in results], letters, pictures)
 
@@ -212,7 +212,7 @@ def _why(letter: Record) -> str:
     return f"dead letter: {json.dumps(attributes, ensure_ascii=False)}"
 
 
-def _draw(record: Record, clip: Path, output: Path) -> list[Path]:
+def _draw(record: Record, media: FileMedia, output: Path) -> list[Path]:
     """Draw the boxes of a result onto the frames that its header names."""
     data = json.loads(record.value or b"{}")["data"]
     times_ms = [milliseconds for _, milliseconds in json.loads(record.headers[Header.FRAMES])]
@@ -225,7 +225,7 @@ def _draw(record: Record, clip: Path, output: Path) -> list[Path]:
             times_ms, data["labels"], data["probabilities"], data["boxes"], strict=True
         )
     }
-    return write_annotated_frames(FileMedia(clip), found, output)
+    return write_annotated_frames(media, found, output)
 
 
 def _free_port() -> int:

@@ -1,11 +1,13 @@
 """`vault-ml detect`: the worker of `run` on local files, without Kafka and Vault."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from consumer.analysis import Analysis
 from consumer.annotate import write_annotated_frames
@@ -15,10 +17,8 @@ from consumer.media import FileMedia
 from consumer.messages import Position
 from consumer.pool import WorkerPool
 from consumer.report import Costs, Report
-from consumer.results import build_result, frames_value
+from consumer.results import Format, build_result, frames_value
 from consumer.worker import Task, WorkerSettings, work
-
-Format = Literal["frames", "classification"]
 
 _NO_LIMIT_BYTES = 2**31
 
@@ -57,17 +57,25 @@ def detect(
             yield clip, done.pop(number)
 
 
-def line(clip: Path, result: Analysis | VaultMLError, output: Format) -> str:
+def names(clips: Sequence[Path]) -> list[str]:
+    """Return what each clip is called: its file name, or the path as written where that says which one."""
+    counts = Counter(clip.name for clip in set(clips))
+    called = [clip.name if counts[clip.name] == 1 else str(clip) for clip in clips]
+    # A file name is bytes; those that are no UTF-8 must not spoil the line.
+    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in called]
+
+
+def line(name: str, result: Analysis | VaultMLError, output: Format) -> str:
     """Return the JSON line of one recording: its frames, its classification, or what went wrong."""
     value: dict[str, Any]
     if isinstance(result, VaultMLError):
-        value = {"recording": clip.name, "error": {"reason": result.reason, "sentence": str(result)}}
+        value = {"recording": name, "error": {"reason": result.reason, "sentence": str(result)}}
     elif output == "classification":
-        event = RecordingEvent(raw={"payload": {"key": clip.name}}, key=clip.name)
+        event = RecordingEvent(raw={"payload": {"key": name}}, key=name)
         message = build_result(event, result, Position("", 0, 0), _NO_LIMIT_BYTES)
         return message.value.decode()
     else:
-        value = frames_value(clip.name, result)
+        value = frames_value(name, result)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -82,7 +90,7 @@ def remark(clip: Path, result: Analysis | VaultMLError) -> str | None:
     return None
 
 
-def annotate(clip: Path, analysis: Analysis, directory: Path) -> list[Path]:
+def annotate(media: FileMedia, analysis: Analysis, directory: Path) -> list[Path]:
     """Write the frames in which something was found as JPEG with their boxes; return the files."""
     found = {frame.time_seconds: frame.detections for frame in analysis.frames if frame.detections}
-    return write_annotated_frames(FileMedia(clip), found, directory)
+    return write_annotated_frames(media, found, directory)

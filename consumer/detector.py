@@ -207,7 +207,9 @@ class TritonDetector:
         status = str(error.status() or "").removeprefix("StatusCode.")
         where, said = f"Triton at {self._endpoint.url}", error.message()
         if status in _HEALS:
-            return TritonAway(f"{where} does not answer ({status}): {said}")
+            return TritonAway(
+                f"{where} does not answer ({status}): {said}. Is this its gRPC port (usually 8001, not 8000)?"
+            )
         if status == "NOT_FOUND":
             # A draining server says so of a model that it had: believe it only when the server is ready.
             if not self._server_is_ready():

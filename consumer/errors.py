@@ -32,26 +32,15 @@ A recording without anything to look at (zero bytes, `request: "ondemand"`, no v
 it ends as the outcome `skipped:<reason>`.
 """
 
-from enum import StrEnum
 from typing import Literal
 
 Part = Literal["vault", "triton", "kafka", "disk", "workers"]
 """What all recordings share."""
 
 
-class Disposition(StrEnum):
-    """What happens to the message that met the error."""
-
-    STOP = "stop"
-    WAIT = "wait"
-    RETRY = "retry"
-    DEAD_LETTER = "dead-letter"
-
-
 class VaultMLError(Exception):
     """Root of the tree; `reason` is a short stable word for headers, metrics and logs."""
 
-    disposition = Disposition.STOP
     reason = "internal"
     part: Part | None = None
     """What all recordings share and this error speaks of; None where it speaks of one recording alone."""
@@ -96,7 +85,6 @@ class StreamSetupError(SetupError):
 class Outage(VaultMLError):
     """Something that every recording needs is away: wait, keep the place, never dead-letter."""
 
-    disposition = Disposition.WAIT
     reason = "outage"
 
 
@@ -131,7 +119,6 @@ class BrokerAway(Outage):
 class RecordingError(VaultMLError):
     """Concerns one recording; the others go on."""
 
-    disposition = Disposition.DEAD_LETTER
     reason = "recording"
 
 
@@ -141,7 +128,6 @@ class MayHeal(RecordingError):
     Where it names a part, several different recordings in a row that fail so mean that the part is away.
     """
 
-    disposition = Disposition.RETRY
     reason = "may_heal"
 
 
@@ -204,7 +190,7 @@ class EventMalformed(NeverHeals):
 
 
 class RecordingRefused(NeverHeals):
-    """Vault refuses this recording (401, 403, 404, other 4xx) while its /ping is fine."""
+    """Vault refuses this recording (4xx) while its /ping is fine; or a local file cannot be read."""
 
     reason = "refused"
 

@@ -70,7 +70,8 @@ class OutageGate:
             if part in shown:
                 del self._failed_in_a_row[recording]
                 self._at_fault.add(recording)
-        if self.cause is not None and self.cause.part in shown:
+        # A cause that names no part (a set-up that became wrong) is over when a recording got all the way.
+        if self.cause is not None and (self.cause.part in shown or (self.cause.part is None and inferred)):
             self._closed_before = self.seconds_closed(now)
             self.cause = None
 

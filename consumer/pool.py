@@ -6,6 +6,7 @@ processes is JSON text in both directions.
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -94,14 +95,15 @@ class WorkerPool:
         """Return the next answer with its ticket, or None when there is none in time."""
         if self._submitted and time.monotonic() - self._oldest() > self._patience_seconds:
             self._renew()
-        try:
-            ticket, answer = (
-                self._answers.get(timeout=wait_seconds) if wait_seconds else self._answers.get_nowait()
-            )
-        except Empty:
-            return None
-        # An answer that comes after the pool was made anew has had its own already.
-        return (ticket, answer) if self._submitted.pop(ticket, None) is not None else None
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                ticket, answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                return None
+            # A task that was answered for a broken pool may still be answered by it: once is enough.
+            if self._submitted.pop(ticket, None) is not None:
+                return ticket, answer
 
     def stop(self) -> None:
         """End the processes; tasks under way are dropped."""
@@ -130,7 +132,13 @@ class WorkerPool:
         return pebble.ProcessPool(max_workers=self._workers, context=multiprocessing.get_context("spawn"))
 
     def _schedule(self, task: str) -> Future[str]:
-        return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
+        # pebble starts its threads and processes with the first task; they inherit our mask of signals. A
+        # Ctrl-C at a terminal goes to all processes, and is for the main one alone to answer.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _answer(self, future: Future[str]) -> Answer:
         if future.cancelled():

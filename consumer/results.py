@@ -7,12 +7,15 @@ its users parse today; everything it has no room for travels in headers. Both fo
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from consumer.analysis import Analysis, Detection, FrameResult
 from consumer.credentials import remove_credentials
 from consumer.events import RecordingEvent
 from consumer.messages import OutgoingMessage, Position
+
+Format = Literal["frames", "classification"]
+"""What a line of `vault-ml detect` says."""
 
 RECORD_OVERHEAD_BYTES = 512
 """What Kafka adds to a message: the batch's header, lengths and counts; generously."""

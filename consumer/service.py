@@ -17,7 +17,7 @@ from consumer.backlog import Backlog, InHand, next_try_at
 from consumer.endpoints import Health
 from consumer.errors import (
     ContractError,
-    Disposition,
+    NeverHeals,
     RecordingError,
     Unforeseen,
     VaultMLError,
@@ -218,7 +218,7 @@ class Service:
         if self._gate.failed(str(recording.position), error, now):
             recording.attempts -= 1  # an outage's probe is not held against the recording
             self._backlog.wait(recording, now)
-        elif error.disposition is Disposition.DEAD_LETTER:
+        elif isinstance(error, NeverHeals):
             self._bury(recording, report, error)
         else:
             self._try_again(recording, report, error, now)

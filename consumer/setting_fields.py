@@ -78,15 +78,18 @@ class DetectSettings(BaseModel):
     recording_time_limit: Annotated[
         setting_types.Seconds,
         Variable(
-            "How long one attempt at a recording may take before its worker counts as hung and is replaced.",
+            "How long one attempt at a recording may take; a worker that is busy 30 s beyond it is replaced.",
             "seconds, more than 0, such as 120",
             unit="seconds",
         ),
     ] = 120.0
     log_level: Annotated[
         setting_types.LogLevel,
-        Variable("The least important lines that are logged.", "debug, info, warning or error"),
-    ] = "info"
+        Variable(
+            "The least important lines that are logged (`run` info, `detect` warning by default).",
+            "debug, info, warning or error",
+        ),
+    ] = "warning"
     log_format: Annotated[
         setting_types.LogFormat,
         Variable(
@@ -227,6 +230,9 @@ class Settings(DetectSettings):
         ),
     ] = ()
     score_threshold: Annotated[setting_types.Fraction, _SCORE_THRESHOLD] = 0.5
+    log_level: Annotated[setting_types.LogLevel, DetectSettings.model_fields["log_level"].metadata[-1]] = (
+        "info"
+    )
     max_recording_bytes: Annotated[
         setting_types.Bytes,
         Field(ge=1),
@@ -242,10 +248,10 @@ class Settings(DetectSettings):
     ] = 300.0
     max_message_bytes: Annotated[
         setting_types.Bytes,
-        Field(ge=10_000, le=1_000_000_000),
+        Field(ge=10_000, le=900_000_000),
         Variable(
             "Larger results are shortened and flagged; Vault's own brokers take 1,000,012.",
-            "bytes, from 10000 to 1000000000",
+            "bytes, from 10000 to 900000000",
             unit="bytes",
         ),
     ] = 1_000_000

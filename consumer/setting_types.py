@@ -141,6 +141,10 @@ def _header_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+_LONGEST_NUMBER = 20
+"""Digits; longer ones overflow, and nobody has so many bytes."""
+
+
 def _seconds(value: object) -> object:
     match = _DURATION.fullmatch(value.lower()) if isinstance(value, str) else None
     return float(match[1]) * _SECONDS_PER[match[2]] if match else value
@@ -151,6 +155,8 @@ def _bytes(value: object) -> object:
     if match is None:
         return value
     number, prefix, binary = match.groups()
+    if len(number) > _LONGEST_NUMBER:
+        return value
     return int(float(number) * (1024 if binary else 1000) ** ("kmgt".index(prefix) + 1))
 
 

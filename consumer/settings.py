@@ -30,6 +30,9 @@ __all__ = [
     "warnings",
 ]
 
+TRITON_SHARE = 1 / 3
+"""Of RECORDING_TIME_LIMIT, for one request: there must be time for a second one, and for the rest."""
+
 S = TypeVar("S", bound=DetectSettings)
 
 
@@ -182,8 +185,9 @@ def _conflicts(
     if limit is not None and deadline is not None and limit > deadline:
         yield from _too_long(found, "RECORDING_TIME_LIMIT", limit, "RECORDING_DEADLINE", deadline)
     timeout = values.get("triton_timeout")
-    if timeout is not None and limit is not None and timeout > limit:
-        yield from _too_long(found, "TRITON_TIMEOUT", timeout, "RECORDING_TIME_LIMIT", limit)
+    if timeout is not None and limit is not None and timeout > limit * TRITON_SHARE:
+        third = "a third of RECORDING_TIME_LIMIT"
+        yield from _too_long(found, "TRITON_TIMEOUT", timeout, third, limit * TRITON_SHARE)
 
 
 def _too_long(

@@ -179,7 +179,7 @@ def read_config_file(path: Path, known: Iterable[str], advice: Mapping[str, str]
     except yaml.MarkedYAMLError as error:  # str(error) quotes the line, which may hold a secret
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = f"is not YAML, at line {line}: {error.problem}"
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         problem = "is not YAML: correct it"
     else:
         if root is None:

@@ -97,6 +97,8 @@ def work(settings: WorkerSettings, task_json: str) -> str:
 
 def _local(path: Path) -> FileMedia:
     """Return a local recording, or say why there is none."""
+    if path.exists() and not path.is_file():
+        raise RecordingRefused(f"{path} is no regular file: name a video file.")
     try:
         with path.open("rb"):
             return FileMedia(path)

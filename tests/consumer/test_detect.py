@@ -1,7 +1,10 @@
 """`vault-ml detect` as a person runs it: one line per recording, whatever becomes of the others."""
 
+import contextlib
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +155,63 @@ def test_config_shows_what_is_in_force_and_no_secret() -> None:
     assert "source_topic.dead-letter" in ran.stdout
     assert "to-hide" not in ran.stdout + ran.stderr
     assert "REMOVE_AFTER_PROCESSED" in ran.stderr
+
+
+def test_at_a_terminal_the_lines_still_go_where_standard_output_goes(
+    triton: EmbeddedTriton, sound: Path, tmp_path: Path
+) -> None:
+    # The progress bar is on standard error, a terminal here; standard output is a file.
+    master, terminal = pty.openpty()
+    with (tmp_path / "out.json").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "consumer", "detect", str(sound), "--triton", triton.grpc_url],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a pseudo-terminal says that nobody writes any more
+            while piece := os.read(master, 4096):
+                shown += piece
+        os.close(master)
+        assert process.wait(60) == 0
+    (line,) = (tmp_path / "out.json").read_text().splitlines()
+    assert json.loads(line)["recording"] == "sound.mp4"
+    assert b"Looking at recordings" in shown
+
+
+def test_clips_of_one_name_keep_their_own_lines_and_pictures(triton: EmbeddedTriton, tmp_path: Path) -> None:
+    paths = []
+    for directory in ("a", "b"):
+        (tmp_path / directory).mkdir()
+        paths.append(tmp_path / directory / "cam.mp4")
+        shutil.copy(sample_clip(), paths[-1])
+    ran = vault_ml("detect", *paths, "--triton", triton.grpc_url, "--annotate", tmp_path / "pictures")
+    first, second = values(ran)
+    assert [first["recording"], second["recording"]] == [str(path) for path in paths]
+    drawn = sum(bool(frame["detections"]) for value in (first, second) for frame in value["frames"])
+    assert len(list((tmp_path / "pictures").iterdir())) == drawn
+
+
+def test_pictures_that_cannot_be_written_are_refused_before_any_work(sound: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = vault_ml("detect", sound, "--triton", "127.0.0.1:9", "--annotate", tmp_path / "file")
+    assert ran.returncode == 1
+    assert "cannot be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_model_that_is_not_there_is_not_replaced_by_another(sound: Path, tmp_path: Path) -> None:
+    for asked in (("--model", "other"), ("--repository", tmp_path)):
+        ran = vault_ml("detect", sound, *asked)
+        assert ran.returncode == 1
+        assert "There is no model" in ran.stderr
+
+
+def test_the_consumer_needs_nothing_of_the_model_side() -> None:
+    script = (
+        "import sys, consumer.run, consumer.worker; print([m for m in sys.modules if m.startswith('onnx')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
