@@ -4,9 +4,12 @@ Both sides import this module: `modelops` writes it into config.pbtxt, `detector
 Why frames travel as I420 and detections as rows: docs/adr/0001-i420-contract.md.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from consumer.errors import ContractError
 
 CONTRACT_VERSION = "1"
 
@@ -70,3 +73,82 @@ class Contract:
     resize: Resize
     nms_in_graph: bool
     versions: Mapping[str, ModelVersion]
+
+
+def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
+    """Turn Triton's metadata and configuration (as JSON) into a Contract.
+
+    Raises:
+        ContractError: one sentence with everything that was expected and found.
+    """
+    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    problems: list[str] = []
+    input_shape = _shape(metadata.get("inputs", []), INPUT_NAME, "UINT8", 3, problems)
+    output_shape = _shape(metadata.get("outputs", []), OUTPUT_NAME, "FP32", 3, problems)
+    height, width = input_shape[1] * 2 // 3, input_shape[2]
+    if input_shape[1] * 2 % 3 or min(height, width) <= 0 or height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+        problems.append(
+            f"{INPUT_NAME} must be [N, H*3/2, W], H and W multiples of {SIZE_MULTIPLE}; found {input_shape}"
+        )
+    if output_shape[2] != 6 or output_shape[1] <= 0:
+        problems.append(f"{OUTPUT_NAME} must be [N, K, 6], found {output_shape}")
+    for key, expected in (
+        (Parameter.CONTRACT, {CONTRACT_VERSION}),
+        (Parameter.PIXEL_FORMAT, {PIXEL_FORMAT}),
+        (Parameter.RESIZE, {"letterbox", "stretch"}),
+        (Parameter.NMS, {"consumer", "graph"}),
+    ):
+        if parameters.get(key) not in expected:
+            problems.append(
+                f"parameter {key} must be {' or '.join(sorted(expected))}, found {parameters.get(key)!r}"
+            )
+    versions = _versions(parameters, problems)
+    if problems:
+        raise ContractError(
+            f"Model {model!r} does not keep the contract: {'; '.join(problems)}. "
+            "Export it with 'vault-ml model export', or set TRITON_MODEL to one that was."
+        )
+    resize: Resize = "stretch" if parameters[Parameter.RESIZE] == "stretch" else "letterbox"
+    return Contract(
+        model=model,
+        height=height,
+        width=width,
+        max_detections=output_shape[1],
+        max_batch_size=max(1, int(config.get("max_batch_size", 0))),
+        resize=resize,
+        nms_in_graph=parameters[Parameter.NMS] == "graph",
+        versions=versions,
+    )
+
+
+def _shape(
+    tensors: list[dict[str, Any]], name: str, datatype: str, rank: int, problems: list[str]
+) -> list[int]:
+    found = {tensor["name"]: tensor for tensor in tensors}
+    tensor = found.get(name)
+    shape = [int(size) for size in tensor["shape"]] if tensor else []
+    if tensor is None or tensor["datatype"] != datatype or len(shape) != rank:
+        described = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in tensors) or "nothing"
+        problems.append(f"expected {name} {datatype} with {rank} dimensions, found {described}")
+        return [-1] * rank
+    return shape
+
+
+def _versions(parameters: dict[str, str], problems: list[str]) -> dict[str, ModelVersion]:
+    prefix = Parameter.labels("")
+    versions = {}
+    for key, text in parameters.items():
+        if not key.startswith(prefix):
+            continue
+        name = key.removeprefix(prefix)
+        try:
+            labels = json.loads(text)
+        except ValueError:
+            labels = None
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            problems.append(f"parameter {key} must be a JSON list of strings")
+            continue
+        versions[name] = ModelVersion(name, tuple(labels), parameters.get(Parameter.digest(name), ""))
+    if not versions:
+        problems.append(f"parameter {Parameter.labels('<version>')} is missing: no version has labels")
+    return versions

@@ -3,7 +3,6 @@
 The only module that knows tritonclient, which ships no types.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,12 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from consumer.contract import (
-    CONTRACT_VERSION,
     INPUT_NAME,
     OUTPUT_NAME,
-    PIXEL_FORMAT,
-    SIZE_MULTIPLE,
     Contract,
     ModelVersion,
     Parameter,
-    Resize,
+    check_contract,
 )
 from consumer.errors import ContractError, InferenceFailed, ModelChanged, TritonAway, VaultMLError
 
@@ -236,82 +232,3 @@ def _of_one_version(answers: list[FrameRows], versions: set[str]) -> list[FrameR
     if len(versions) > 1:
         raise ModelChanged(f"Versions {' and '.join(sorted(versions))} both answered for one recording.")
     return answers
-
-
-def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
-    """Turn Triton's metadata and configuration (as JSON) into a Contract.
-
-    Raises:
-        ContractError: one sentence with everything that was expected and found.
-    """
-    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-    problems: list[str] = []
-    input_shape = _shape(metadata.get("inputs", []), INPUT_NAME, "UINT8", 3, problems)
-    output_shape = _shape(metadata.get("outputs", []), OUTPUT_NAME, "FP32", 3, problems)
-    height, width = input_shape[1] * 2 // 3, input_shape[2]
-    if input_shape[1] * 2 % 3 or min(height, width) <= 0 or height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
-        problems.append(
-            f"{INPUT_NAME} must be [N, H*3/2, W], H and W multiples of {SIZE_MULTIPLE}; found {input_shape}"
-        )
-    if output_shape[2] != 6 or output_shape[1] <= 0:
-        problems.append(f"{OUTPUT_NAME} must be [N, K, 6], found {output_shape}")
-    for key, expected in (
-        (Parameter.CONTRACT, {CONTRACT_VERSION}),
-        (Parameter.PIXEL_FORMAT, {PIXEL_FORMAT}),
-        (Parameter.RESIZE, {"letterbox", "stretch"}),
-        (Parameter.NMS, {"consumer", "graph"}),
-    ):
-        if parameters.get(key) not in expected:
-            problems.append(
-                f"parameter {key} must be {' or '.join(sorted(expected))}, found {parameters.get(key)!r}"
-            )
-    versions = _versions(parameters, problems)
-    if problems:
-        raise ContractError(
-            f"Model {model!r} does not keep the contract: {'; '.join(problems)}. "
-            "Export it with 'vault-ml model export', or set TRITON_MODEL to one that was."
-        )
-    resize: Resize = "stretch" if parameters[Parameter.RESIZE] == "stretch" else "letterbox"
-    return Contract(
-        model=model,
-        height=height,
-        width=width,
-        max_detections=output_shape[1],
-        max_batch_size=max(1, int(config.get("max_batch_size", 0))),
-        resize=resize,
-        nms_in_graph=parameters[Parameter.NMS] == "graph",
-        versions=versions,
-    )
-
-
-def _shape(
-    tensors: list[dict[str, Any]], name: str, datatype: str, rank: int, problems: list[str]
-) -> list[int]:
-    found = {tensor["name"]: tensor for tensor in tensors}
-    tensor = found.get(name)
-    shape = [int(size) for size in tensor["shape"]] if tensor else []
-    if tensor is None or tensor["datatype"] != datatype or len(shape) != rank:
-        described = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in tensors) or "nothing"
-        problems.append(f"expected {name} {datatype} with {rank} dimensions, found {described}")
-        return [-1] * rank
-    return shape
-
-
-def _versions(parameters: dict[str, str], problems: list[str]) -> dict[str, ModelVersion]:
-    prefix = Parameter.labels("")
-    versions = {}
-    for key, text in parameters.items():
-        if not key.startswith(prefix):
-            continue
-        name = key.removeprefix(prefix)
-        try:
-            labels = json.loads(text)
-        except ValueError:
-            labels = None
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            problems.append(f"parameter {key} must be a JSON list of strings")
-            continue
-        versions[name] = ModelVersion(name, tuple(labels), parameters.get(Parameter.digest(name), ""))
-    if not versions:
-        problems.append(f"parameter {Parameter.labels('<version>')} is missing: no version has labels")
-    return versions

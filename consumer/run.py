@@ -83,10 +83,9 @@ def _serve(
         secrets=secret_values(settings),
     )
     sink = ResultSink(connection, max_message_bytes=settings.max_message_bytes)
+    source = EventSource(connection, group=settings.kafka_group, topic=settings.queue_name)
     service = Service(
-        source=lambda before_revoke: EventSource(
-            connection, group=settings.kafka_group, topic=settings.queue_name, before_revoke=before_revoke
-        ),
+        source=source,
         outbox=Outbox(sink, outbox_settings, metrics),
         pool=pool,
         limits=ServiceLimits(
@@ -101,7 +100,7 @@ def _serve(
     checks: list[tuple[str, Callable[[], str]]] = [
         ("contract", lambda: _check_contract(workers.triton, metrics)),
         ("vault", lambda: _check_vault(workers.vault)),
-        ("kafka", lambda: _check_topics(service.source, sink, settings)),
+        ("kafka", lambda: _check_topics(source, sink, settings)),
     ]
     for name, check in checks:
         if not _wait_for(name, check, health, stop):

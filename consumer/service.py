@@ -67,7 +67,7 @@ class Service:
     """Runs until it is told to stop; then finishes or gives back what is in hand.
 
     Args:
-        source: makes the reading side, given what to do before partitions are taken away.
+        source: where events come from; not joined yet.
         outbox: where outcomes go.
         pool: the workers, running `consumer.worker.work`.
         limits: sizes and times.
@@ -79,7 +79,7 @@ class Service:
     def __init__(
         self,
         *,
-        source: Callable[[Callable[[list[PartitionProgress]], None]], EventSource],
+        source: EventSource,
         outbox: Outbox,
         pool: WorkerPool,
         limits: ServiceLimits,
@@ -87,8 +87,7 @@ class Service:
         health: Health,
         stop: Event,
     ) -> None:
-        self._source = source(self._finish_before_revoke)
-        self._outbox, self._pool, self._limits = outbox, pool, limits
+        self._source, self._outbox, self._pool, self._limits = source, outbox, pool, limits
         self._metrics, self._health, self._stop = metrics, health, stop
         self._gate = OutageGate()
         self._backlog = Backlog()
@@ -96,18 +95,13 @@ class Service:
         self._committed_at = self._lag_read_at = 0.0
         self._outage_since: float | None = None
 
-    @property
-    def source(self) -> EventSource:
-        """The reading side, for the checks before joining."""
-        return self._source
-
     def run(self) -> None:
         """Join the group and work until the stop event; then drain within the grace time and leave the group.
 
         Raises:
             StreamSetupError: Kafka takes our rights away.
         """
-        self._source.join()
+        self._source.join(self._finish_before_revoke)
         try:
             while not self._stop.is_set():
                 self._turn()

@@ -50,6 +50,9 @@ class PartitionLag:
     messages: int
 
 
+BeforeRevoke = Callable[[list[PartitionProgress]], None]
+
+
 class EventSource:
     """Reads the source topic as a member of the group; commits what is finished.
 
@@ -59,8 +62,6 @@ class EventSource:
         connection: the brokers.
         group: KAFKA_GROUP.
         topic: QUEUE_NAME.
-        before_revoke: called with the partitions that are about to be taken away, while their offsets can
-            still be committed: the last chance to finish what is under way.
     """
 
     def __init__(
@@ -69,11 +70,10 @@ class EventSource:
         *,
         group: str,
         topic: str,
-        before_revoke: Callable[[list[PartitionProgress]], None],
     ) -> None:
         self._topic = topic
         self._group = group
-        self._before_revoke = before_revoke
+        self._before_revoke: BeforeRevoke | None = None
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._login_refused: str | None = None
@@ -132,8 +132,14 @@ class EventSource:
                         "KAFKA_SECURITY."
                     ) from error
 
-    def join(self) -> None:
-        """Join the consumer group; partitions arrive during `poll`."""
+    def join(self, before_revoke: BeforeRevoke) -> None:
+        """Join the consumer group; partitions arrive during `poll`.
+
+        Args:
+            before_revoke: called with the partitions that are about to be taken away, while their offsets can
+                still be committed: the last chance to finish what is under way.
+        """
+        self._before_revoke = before_revoke
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -182,7 +188,7 @@ class EventSource:
             self._consumer.resume(self._partitions(set(self._progress) - self._held_back))
 
     def hold_back(self, limit: int) -> None:
-        """Pause each partition that holds more finished messages behind an unfinished one than the limit."""
+        """Pause each partition that holds so many messages from its first unfinished one on."""
         full = {number for number, progress in self._progress.items() if progress.held >= limit}
         if full == self._held_back:
             return
@@ -286,7 +292,8 @@ class EventSource:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         going = [self._progress[at.partition] for at in partitions if at.partition in self._progress]
-        self._before_revoke(going)
+        if self._before_revoke is not None:
+            self._before_revoke(going)
         self._commit(going, wait=True)
         self._forget(going)
         consumer.incremental_unassign(partitions)

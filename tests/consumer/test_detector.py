@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 import tenacity
 
-from consumer.contract import Parameter
-from consumer.detector import TritonDetector, TritonEndpoint, check_contract
+from consumer.contract import Parameter, check_contract
+from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.errors import ContractError, TritonAway
 from modelops.embedded import EmbeddedTriton
 from tests.brokers.kafka import free_ports
