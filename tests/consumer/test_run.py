@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from consumer.topics import produce
 from modelops.embedded import EmbeddedTriton
 from tests import clips
 from tests.brokers.kafka import KafkaBroker
+from tests.brokers.topics import create_topic
 from tests.fakes.faulty_vault import FaultyVault
 from tests.worlds import SECONDS, World, keys
 
@@ -196,14 +199,17 @@ def test_it_joins_the_group_only_once_the_contract_holds(
     with EmbeddedTriton.start(model_repository, models=[]) as server:
         world = World(kafka, server.grpc_url, vault, tmp_path)
         world.send(world.store("cam/0.mp4", clip))
-        with world.pod(TRITON_MODEL="no-such-model") as pod:
+        with world.pod() as pod:
             line = pod.wait_for_line(event="not ready", check="contract")
-            assert "no-such-model" in line["why"]
+            assert "serves no model 'yolo'" in line["why"]
             status, body = pod.get("/readyz")
             assert status == 503
-            assert "no-such-model" in json.loads(body)["checks"]["contract"]["detail"]
+            assert "serves no model" in json.loads(body)["checks"]["contract"]["detail"]
             assert not pod.lines(event="partitions assigned")
             assert pod.get("/healthz")[0] == 200
+            load = f"http://{server.http_url}/v2/repository/models/yolo/load"
+            assert requests.post(load, json={}, timeout=SECONDS).ok
+            world.results(1)
             assert pod.stop() == 0
 
 
@@ -213,6 +219,8 @@ def test_a_missing_topic_is_named_and_waited_for(world: World, clip: Path) -> No
         line = pod.wait_for_line(event="not ready", check="kafka")
         assert missing in line["why"]
         assert pod.get("/readyz")[0] == 503
+        create_topic(world.kafka.bootstrap, missing, exact=True)
+        pod.wait_until_ready()
 
 
 def test_it_logs_in_with_scram_over_tls(world: World, clip: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ from tests import clips
 from tests.brokers.kafka import KafkaBroker, User, free_ports
 from tests.brokers.topics import allow_all_but_create, create_topic
 from tests.fakes.faulty_vault import FaultyHandler, FaultyVault, drip_body, reset, status
-from tests.worlds import World, keys
+from tests.worlds import SECONDS, World, keys
 
 
 def test_kill_9_loses_nothing_and_repeats_under_the_same_id(world: World, clip: Path) -> None:
@@ -27,15 +28,24 @@ def test_kill_9_loses_nothing_and_repeats_under_the_same_id(world: World, clip: 
     assert len({record.key for record in records}) == 20
 
 
-def test_a_worker_that_dies_costs_one_try(world: World, clip: Path) -> None:
-    world.send(world.store("cam/0.mp4", clip))
+def test_a_worker_that_dies_costs_one_try(world: World, vault: FaultyVault, clip: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stall(_handler: FaultyHandler) -> None:
+        begun.set()
+        go_on.wait(SECONDS)
+
+    vault.faults = {"GET /storage": [stall]}
+    world.send(*[world.store(f"cam/{n}.mp4", clip) for n in range(3)])
     with world.pod() as pod:
-        world.results(1)
+        assert begun.wait(SECONDS), "a worker is busy"
         for child in psutil.Process(pod.process.pid).children():
             if "spawn_main" in " ".join(child.cmdline()):
                 os.kill(child.pid, signal.SIGKILL)
-        world.send(*[world.store(f"cam/{n}.mp4", clip) for n in range(1, 4)])
-        assert sorted(keys(world.results(4))) == [f"cam/{n}.mp4" for n in range(4)]
+        go_on.set()
+        assert sorted(keys(world.results(3))) == [f"cam/{n}.mp4" for n in range(3)]
+        pod.wait_for_line(event="try failed", reason="worker_died")
+        assert pod.metric("vault_ml_retries_total", reason="worker_died") == 1
         assert world.no_letters()
 
 
