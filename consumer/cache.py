@@ -8,7 +8,7 @@ from consumer.errors import SetupError
 
 
 def cache_directory() -> Path:
-    """Return the cache directory, absolute: VAULT_ML_CACHE, else `vault-ml` under XDG_CACHE_HOME or ~/.cache."""
+    """Return the cache's absolute path: VAULT_ML_CACHE, else `vault-ml` under XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("VAULT_ML_CACHE")
     if own:
         return Path(own).expanduser().absolute()

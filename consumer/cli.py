@@ -130,11 +130,11 @@ def detect(
     from consumer.run import BACKSTOP_SECONDS, detector_settings
 
     given = {
-        "TRITON_URL": triton,
-        "TRITON_MODEL": model,
-        "NUMBER_OF_PREDICTIONS": predictions,
-        "SCORE_THRESHOLD": score_threshold,
-        "WORKERS": workers,
+        "TRITON_URL": ("--triton", triton),
+        "TRITON_MODEL": ("--model", model),
+        "NUMBER_OF_PREDICTIONS": ("--predictions", predictions),
+        "SCORE_THRESHOLD": ("--score-threshold", score_threshold),
+        "WORKERS": ("--workers", workers),
     }
     loaded = settings.load_detect(os.environ, config, given)
     logs.configure(loaded.log_level, loaded.log_format)

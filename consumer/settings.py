@@ -48,19 +48,23 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
 def load_detect(
     environ: Mapping[str, str],
     config_file: Path | None = None,
-    options: Mapping[str, object] | None = None,
+    options: Mapping[str, tuple[str, object]] | None = None,
 ) -> DetectSettings:
     """Return the settings of `vault-ml detect`.
 
     Args:
         environ: as os.environ.
         config_file: the YAML file of `--config`.
-        options: what the command line says, by variable name; wins over the rest, None means not given.
+        options: the command line's option and value by variable name; wins, and None means not given.
 
     Raises:
         SettingsError: with every problem, each beginning with the name that the user wrote.
     """
-    given = {name: str(value) for name, value in (options or {}).items() if value is not None}
+    given = {
+        name: Found(str(value).strip(), option, "command line")
+        for name, (option, value) in (options or {}).items()
+        if value is not None
+    }
     return _load(DetectSettings, environ, config_file, given)
 
 
@@ -136,12 +140,11 @@ def _load(
     kind: type[S],
     environ: Mapping[str, str],
     config_file: Path | None,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, Found] | None = None,
 ) -> S:
     config = _read(config_file)
     findings = find_all(variables(kind), environ, config)
-    for name, value in (options or {}).items():
-        findings.found[name] = Found(value, f"{name} (command line)", "command line")
+    findings.found.update(options or {})
     problems = [*(config.problems if config else ()), *findings.problems]
     values: dict[str, Any] = {}
     for field_name, adapter in _adapters(kind).items():

@@ -61,10 +61,13 @@ def ask(
             yield response
     except (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
         raise RecordingUnavailable(f"{host} did not answer in time.") from None
-    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        raise RecordingUnavailable(
-            f"The certificate of {host} is not trusted: name its CA in VAULT_CA_FILE."
-        ) from None
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        # Both libraries keep the cause in their words only.
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            why = f"The certificate of {host} is not trusted: name its CA in VAULT_CA_FILE."
+        else:
+            why = f"{host} does not speak TLS as we do: is it http:// rather than https://?"
+        raise RecordingUnavailable(why) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
         raise UrlForbidden("A link to the recording is not a valid URL: not followed.") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:

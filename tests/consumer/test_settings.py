@@ -560,11 +560,15 @@ def test_detect_is_not_disturbed_by_settings_of_run() -> None:
 
 
 def test_options_of_the_command_line_win_and_are_checked_like_the_rest() -> None:
-    options = {"TRITON_URL": "other:8001", "NUMBER_OF_PREDICTIONS": 7, "SCORE_THRESHOLD": None}
+    options: dict[str, tuple[str, object]] = {
+        "TRITON_URL": ("--triton", " other:8001 "),
+        "NUMBER_OF_PREDICTIONS": ("--predictions", 7),
+        "SCORE_THRESHOLD": ("--score-threshold", None),
+    }
     loaded = settings.load_detect({"TRITON_URL": "triton:8001", "SCORE_THRESHOLD": "0.4"}, options=options)
     assert (loaded.triton_url, loaded.number_of_predictions, loaded.score_threshold) == ("other:8001", 7, 0.4)
-    with pytest.raises(SettingsError, match=r"^NUMBER_OF_PREDICTIONS \(command line\) is '0'"):
-        settings.load_detect({}, options={"NUMBER_OF_PREDICTIONS": 0})
+    with pytest.raises(SettingsError, match=r"^--predictions is '0'"):
+        settings.load_detect({}, options={"NUMBER_OF_PREDICTIONS": ("--predictions", 0)})
 
 
 def test_a_file_for_run_serves_detect_too(tmp_path: Path) -> None:

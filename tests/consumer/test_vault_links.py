@@ -3,6 +3,7 @@
 import base64
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -350,6 +351,12 @@ def test_a_vault_with_an_unknown_ca_is_away_and_gets_no_keys(tls_vault: FaultyVa
     with VaultClient(_settings(tls_vault)) as client, pytest.raises(VaultAway, match="VAULT_CA_FILE"):
         client.ping()
     assert tls_vault.seen == []
+
+
+def test_https_to_a_vault_that_speaks_plain_http_is_named_as_that(vault: FaultyVault) -> None:
+    settings = replace(_settings(vault), api_url=vault.url.replace("http://", "https://"))
+    with VaultClient(settings) as client, pytest.raises(VaultAway, match="does not speak TLS"):
+        client.ping()
 
 
 @pytest.mark.timeout(60)  # without the deadline, it lasts for ever
