@@ -80,6 +80,7 @@ class EventSource:
         self._commits_under_way = 0
         self._said: dict[int, float] = {}
         self._held_back: set[int] = set()
+        self._was_member = False
         self.away = False
         """Whether Kafka did not answer when it was last asked how far behind we are."""
         self._progress: dict[int, PartitionProgress] = {}
@@ -208,7 +209,8 @@ class EventSource:
     def lags(self) -> list[PartitionLag]:
         """Return how far behind each assigned partition is, and note whether Kafka answers."""
         lags = []
-        self.away = not self.joined
+        self._was_member = self._was_member or self.joined
+        self.away = self._was_member and not self.joined
         for at in self._consumer.position(self._consumer.assignment()):
             low, high = self._ends(at)
             progress = self._progress.get(at.partition)
