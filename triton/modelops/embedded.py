@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,11 +17,12 @@ from types import TracebackType
 from typing import Self
 
 from consumer.errors import SetupError
+from modelops.aliases import Aliases
+from modelops.ports import LOOPBACK, free_ports, require_free
 from modelops.runtime import TritonRuntime, prepare
 
 _log = logging.getLogger(__name__)
 
-_LOOPBACK = "127.0.0.1"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton's Python backend puts its regions
 _EXIT_TIMEOUT_SECONDS = 5
 _ATTEMPTS = 3
@@ -35,6 +35,7 @@ kill -s TERM -- "-$1"
 for second in 1 2 3 4 5 6 7 8; do kill -s 0 -- "-$1" || break; sleep 1; done
 kill -s KILL -- "-$1"
 rm -f /dev/shm/"$2"*
+rm -rf "$3"
 """
 """Ends the server when our end of its input closes, which the kernel does even after a SIGKILL of us."""
 
@@ -50,6 +51,7 @@ class EmbeddedTriton:
         *,
         process: subprocess.Popen[str],
         leash: subprocess.Popen[bytes],
+        aliases: Aliases,
         shared_memory_prefix: str,
         grpc_port: int,
         http_port: int,
@@ -60,6 +62,7 @@ class EmbeddedTriton:
         self.grpc_port, self.http_port, self.metrics_port = grpc_port, http_port, metrics_port
         self._process = process
         self._leash = leash
+        self._aliases = aliases
         self._shared_memory_prefix = shared_memory_prefix
         self._listening = threading.Event()
         self._errors: deque[str] = deque(maxlen=20)
@@ -99,8 +102,9 @@ class EmbeddedTriton:
             )
         served = models_in(repository) if models is None else models
         wanted = (grpc_port, http_port, metrics_port)
+        require_free(port for port in wanted if port)
         for attempt in range(_ATTEMPTS):
-            free = _free_ports(3)
+            free = free_ports(3)
             ports = [port or free.pop() for port in wanted]
             try:
                 return cls._launch(
@@ -127,32 +131,35 @@ class EmbeddedTriton:
         startup_timeout_seconds: float,
     ) -> Self:
         prefix = f"vault-ml-{os.getpid()}-{secrets.token_hex(4)}"
+        aliases = Aliases.make(repository=repository, backends=runtime.backends, prefix=prefix)
         arguments = [
-            *_server_arguments(runtime, repository, model_config_name, prefix),
+            *_server_arguments(aliases, model_config_name, prefix),
             f"--grpc-port={ports[0]}", f"--http-port={ports[1]}", f"--metrics-port={ports[2]}",
             *(f"--load-model={name}" for name in models),
             *extra_arguments,
         ]  # fmt: skip
-        process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
-            [str(runtime.server), *arguments],
-            env=runtime.environment, cwd=runtime.backends, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace",
-        )  # fmt: skip
-        leash = subprocess.Popen(  # noqa: S603 - a constant script; its arguments are a number and our prefix
-            ["/bin/sh", "-c", _LEASH, "leash", str(process.pid), prefix],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        server = cls(
-            process=process, leash=leash, shared_memory_prefix=prefix,
-            grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=models,
-        )  # fmt: skip
-        try:
+        # Also Ctrl-C while a big model loads must leave no server behind.
+        with contextlib.ExitStack() as undo:
+            undo.callback(aliases.remove)
+            process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
+                [str(runtime.server), *arguments],
+                env=runtime.environment, cwd=aliases.directory, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, errors="replace",
+            )  # fmt: skip
+            undo.callback(process.terminate)
+            leash = subprocess.Popen(  # noqa: S603 - a constant script; its arguments are a number and names of ours
+                ["/bin/sh", "-c", _LEASH, "leash", str(process.pid), prefix, str(aliases.directory)],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+            server = cls(
+                process=process, leash=leash, aliases=aliases, shared_memory_prefix=prefix,
+                grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=models,
+            )  # fmt: skip
+            undo.callback(server.stop)
             server._wait_until_ready(time.monotonic() + startup_timeout_seconds, startup_timeout_seconds)
-        except BaseException:  # also Ctrl-C while a big model loads must leave no server behind
-            server.stop()
-            raise
+            undo.pop_all()
         return server
 
     @property
@@ -163,17 +170,17 @@ class EmbeddedTriton:
     @property
     def grpc_url(self) -> str:
         """`host:port` as tritonclient takes it."""
-        return f"{_LOOPBACK}:{self.grpc_port}"
+        return f"{LOOPBACK}:{self.grpc_port}"
 
     @property
     def http_url(self) -> str:
         """`host:port` of the HTTP side."""
-        return f"{_LOOPBACK}:{self.http_port}"
+        return f"{LOOPBACK}:{self.http_port}"
 
     @property
     def metrics_url(self) -> str:
         """`host:port` of the Prometheus endpoint."""
-        return f"{_LOOPBACK}:{self.metrics_port}"
+        return f"{LOOPBACK}:{self.metrics_port}"
 
     @property
     def healthy(self) -> bool:
@@ -198,6 +205,7 @@ class EmbeddedTriton:
         self._reader.join(timeout=5)
         for leftover in _SHARED_MEMORY.glob(f"{self._shared_memory_prefix}*"):
             leftover.unlink(missing_ok=True)
+        self._aliases.remove()
 
     def wait(self, timeout_seconds: float | None = None) -> int | None:
         """Wait for the server to exit by itself; its exit status, or None when the time ran out."""
@@ -225,11 +233,13 @@ class EmbeddedTriton:
             time.sleep(0.05)
 
     def _why(self) -> str:
-        return " | ".join(dict.fromkeys(self._errors)) or "it gave no reason; its log is at level DEBUG."
+        # What follows "At:" is the stub's own trace: it says nothing to whoever reads one sentence.
+        reasons = (error.partition("At:")[0].replace("\\n", " ").strip() for error in self._errors)
+        return " | ".join(dict.fromkeys(reasons)) or "it gave no reason; its log is at level DEBUG."
 
     def _relay_log(self) -> None:
         level = logging.DEBUG
-        for line in self._process.stdout or ():
+        for line in map(self._aliases.meant, self._process.stdout or ()):
             match = _LOG_LINE.match(line.rstrip())
             if match:
                 expected = any(phrase in match[2] for phrase in _EXPECTED_WITHOUT_GPU)
@@ -246,18 +256,16 @@ def models_in(repository: Path) -> list[str]:
     return sorted(config.parent.name for config in repository.glob("*/config.pbtxt"))
 
 
-def _server_arguments(
-    runtime: TritonRuntime, repository: Path, model_config_name: str, shared_memory_prefix: str
-) -> list[str]:
+def _server_arguments(aliases: Aliases, model_config_name: str, shared_memory_prefix: str) -> list[str]:
     named = [f"--model-config-name={model_config_name}"] if model_config_name else []
     return [
-        f"--model-repository={repository}",
-        f"--backend-directory={runtime.backends}",
+        f"--model-repository={aliases.repository}",
+        f"--backend-directory={aliases.backends}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
         "--model-control-mode=explicit",
-        f"--grpc-address={_LOOPBACK}",
-        f"--http-address={_LOOPBACK}",
-        f"--metrics-address={_LOOPBACK}",
+        f"--grpc-address={LOOPBACK}",
+        f"--http-address={LOOPBACK}",
+        f"--metrics-address={LOOPBACK}",
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
         *named,
@@ -272,15 +280,6 @@ def _has_dead_child(pid: int) -> bool:
             if state == "Z" and int(parent) == pid:
                 return True
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ask the kernel for free ports, all held at once so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((_LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _is_ready(http_url: str) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, ValueInfoProto
 
-from consumer.cache import cache_directory
+from consumer.cache import cache_directory, make_in_cache
 from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WIDTH, INPUT_NAME
 from consumer.errors import SetupError
 from modelops import darknet
@@ -92,7 +92,7 @@ def resolve(model: str) -> Path:
     if path.suffix == ".weights":
         content = f"{digest_of(path) if path.is_file() else ''}-{darknet.CONVERTER_VERSION}"
         target = cache_directory() / "models" / "darknet" / content / f"{path.stem}.onnx"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_in_cache(target.parent)
         return darknet.convert(path.with_suffix(".cfg"), path, target)
     if path.is_file():
         return path

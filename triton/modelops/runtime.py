@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from consumer.cache import cache_directory
+from consumer.cache import cache_directory, make_in_cache
 from consumer.errors import SetupError
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def prepare() -> TritonRuntime:
 
 def build_atomically(target: Path, build: Callable[[Path], None]) -> None:
     """Build in a temporary directory beside the target and rename; a second process may win the race."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_in_cache(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         build(temporary)
@@ -151,6 +151,7 @@ def _environment(wheel: Path, libpython_directories: list[Path]) -> dict[str, st
         "LC_ALL": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
     }
 
 
