@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 
@@ -14,6 +15,7 @@ from consumer.errors import SetupError
 from consumer.frames import from_bgr
 from modelops import graph, network
 from modelops.graph import PixelFacts
+from modelops.heads import DARKNET_METADATA
 from modelops.reference import Reference, letterbox
 from tests.modelops import little_models
 
@@ -103,6 +105,25 @@ def test_a_batch_of_four_equals_four_singles(session: onnxruntime.InferenceSessi
     for frame, answer in zip(frames, together, strict=True):
         assert np.abs(_answer(session, frame)[0] - answer).max() < 1e-2
     assert np.abs(together[0] - together[2]).max() > 1
+
+
+def test_a_file_with_operators_of_another_domain_is_exported() -> None:
+    model = little_models.yolox(64, 64)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+    assert graph.build(model, YOLOX_PIXELS, height=64, width=64).model.ir_version == 8
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["{", "[]", "null", "{}", '{"classes": 2, "heads": [{"stride": 0, "anchors": []}]}', "[" * 100_000],
+)
+def test_damaged_metadata_of_darknet_is_named_in_one_sentence(tmp_path: Path, metadata: str) -> None:
+    model = little_models.yolox(64, 64)
+    onnx.helper.set_model_props(model, {DARKNET_METADATA: metadata})
+
+    with pytest.raises(SetupError, match="vaultml_darknet in the file is damaged"):
+        graph.build(model, YOLOX_PIXELS, height=64, width=64)
 
 
 def test_rows_come_best_first_and_no_more_than_asked(yolox_nano: Path, dog: Picture) -> None:

@@ -95,7 +95,9 @@ def build(
     del graph.input[:], graph.output[:]
     graph.input.append(_tensor(INPUT_NAME, TensorProto.UINT8, ["N", height * 3 // 2, width]))
     graph.output.append(_tensor(OUTPUT_NAME, TensorProto.FLOAT, ["N", rows, 6]))
-    model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
+    # Other domains (com.microsoft) have versions of their own, which say nothing about the file format's.
+    default_domain = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    model.ir_version = helper.find_min_ir_version_for(default_domain)
     checker.check_model(model)
     shape_inference.infer_shapes(model, strict_mode=True)
     return ContractGraph(model, head.family, height, width, rows, head.classes, tuple(outputs))

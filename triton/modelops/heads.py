@@ -52,7 +52,13 @@ def identify(source: ModelProto, height: int, width: int) -> Head:
     """
     for entry in source.metadata_props:
         if entry.key == DARKNET_METADATA:
-            return _darknet(json.loads(entry.value), height, width)
+            try:
+                head = _darknet(json.loads(entry.value), height, width)
+            except (ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError) as error:
+                raise SetupError(
+                    f"The metadata {DARKNET_METADATA} in the file is damaged: convert its .weights again."
+                ) from error
+            return head
     _, own_height, own_width = image_input(source)
     shapes = output_shapes(source)
     cells = sum((height // stride) * (width // stride) for stride in STRIDES)
@@ -107,7 +113,10 @@ def _ultralytics(classes: int, cells: int) -> Head:
 def _darknet(facts: dict[str, list[dict[str, list[list[float]]]]], height: int, width: int) -> Head:
     """YOLOv3: per scale [N, anchors * (5 + classes), h, w] of raw values (darknet src/yolo_layer.c)."""
     classes = int(str(facts["classes"]))
-    heads = [(int(str(head["stride"])), head["anchors"]) for head in facts["heads"]]
+    heads = [
+        (int(str(head["stride"])), [[float(w), float(h)] for w, h in head["anchors"]])
+        for head in facts["heads"]
+    ]
 
     def decode(nodes: Nodes, outputs: Sequence[str]) -> Candidates:
         boxes, scores, indices = [], [], []

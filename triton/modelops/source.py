@@ -82,14 +82,24 @@ def _labels(path: Path, digest: str, metadata: dict[str, str], options: Options)
     entry = known(digest)
     if entry is not None:
         return entry.labels
-    in_darknet = json.loads(metadata.get(DARKNET_METADATA, "{}")).get("labels")
+    in_darknet = _labels_from_darknet(path, metadata.get(DARKNET_METADATA, "{}"))
     if in_darknet:
-        return tuple(in_darknet)
+        return in_darknet
     if "names" in metadata:
         return _labels_from_names(path, metadata["names"])
     raise SetupError(
         f"{path.name} carries no class names: give --labels FILE with one name a line, in class order."
     )
+
+
+def _labels_from_darknet(path: Path, text: str) -> tuple[str, ...]:
+    try:
+        labels = json.loads(text).get("labels") or []
+        return tuple(str(label) for label in labels)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SetupError(
+            f"The metadata {DARKNET_METADATA} in {path.name} is damaged: convert its .weights again."
+        ) from error
 
 
 def _labels_from_file(file: Path) -> tuple[str, ...]:
