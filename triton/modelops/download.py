@@ -18,7 +18,8 @@ _log = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = (10, 60)
 _CHUNK_BYTES = 1 << 20
-_DEFAULT_INDEX = "https://pypi.org/simple"
+_PRINT_DEFAULT_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+"""pip has no public way to ask; it is asked in a process of its own, and only where nothing is configured."""
 _INDEX_MEDIA_TYPE = "application/vnd.pypi.simple.v1+json"
 
 
@@ -95,16 +96,20 @@ def from_package_index(project: str, file_name: str, sha256: str) -> Path:
 
 
 def _package_index() -> str:
-    """Ask pip for its index: environment first, then its configuration files."""
+    """Ask pip for its index: environment first, then its configuration files, then its own default."""
     if from_environment := os.environ.get("PIP_INDEX_URL"):
         return from_environment
-    for key in ("download.index-url", "global.index-url"):
+    for question in (
+        ["-m", "pip", "config", "get", "download.index-url"],
+        ["-m", "pip", "config", "get", "global.index-url"],
+        ["-c", _PRINT_DEFAULT_INDEX],
+    ):
         answer = subprocess.run(  # noqa: S603 - our own pip with constant arguments
-            [sys.executable, "-m", "pip", "config", "get", key], capture_output=True, text=True, check=False
+            [sys.executable, *question], capture_output=True, text=True, check=False
         )
         if answer.returncode == 0 and answer.stdout.strip():
             return answer.stdout.strip()
-    return _DEFAULT_INDEX
+    raise SetupError("pip does not say which package index it uses: set PIP_INDEX_URL.")
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> requests.Response:
