@@ -121,7 +121,7 @@ class Service:
             self._source.commit()
         if now - self._lag_read_at >= LAG_SECONDS:
             self._lag_read_at = now
-            self._metrics.lag({(lag.topic, lag.partition): lag.messages for lag in self._source.lags()})
+            self._metrics.lag(self._source.lags())
         self._say_how_it_stands()
 
     # In: from Kafka into the backlog.

@@ -41,15 +41,6 @@ class SourceMessage:
     progress: PartitionProgress
 
 
-@dataclass(frozen=True)
-class PartitionLag:
-    """Messages of a partition that are not finished yet."""
-
-    topic: str
-    partition: int
-    messages: int
-
-
 BeforeRevoke = Callable[[list[PartitionProgress]], None]
 
 
@@ -206,9 +197,9 @@ class EventSource:
         """
         self._commit(self._progress.values(), wait=False)
 
-    def lags(self) -> list[PartitionLag]:
-        """Return how far behind each assigned partition is, and note whether Kafka answers."""
-        lags = []
+    def lags(self) -> dict[tuple[str, int], int]:
+        """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
+        lags = {}
         self._was_member = self._was_member or self.joined
         self.away = self._was_member and not self.joined
         for at in self._consumer.position(self._consumer.assignment()):
@@ -218,7 +209,7 @@ class EventSource:
             if done is None:
                 done = at.offset if at.offset >= 0 else low
             if high >= 0:
-                lags.append(PartitionLag(at.topic, at.partition, max(0, high - done)))
+                lags[at.topic, at.partition] = max(0, high - done)
         return lags
 
     def _ends(self, at: TopicPartition) -> tuple[int, int]:
