@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from consumer.backoff import jittered_wait
 from consumer.events import RecordingEvent
 from consumer.messages import Position
 from consumer.offsets import PartitionProgress
@@ -43,20 +44,25 @@ def next_try_at(
     """Return when a recording that failed may be tried again, or None when its time is up.
 
     Args:
-        recording: that failed just now.
+        recording: that failed just now; its first failure is noted in it.
         now: on the service's clock.
         working_now: on the clock that stands still during outages.
         deadline_seconds: RECORDING_DEADLINE.
         rng: for the jitter.
     """
-    since = working_now if recording.failing_since is None else recording.failing_since
-    left = since + deadline_seconds - working_now
+    if recording.failing_since is None:
+        recording.failing_since = working_now
+    left = recording.failing_since + deadline_seconds - working_now
     if left <= 0 or recording.breakdowns >= MAX_BREAKDOWNS:
         return None
-    # Ten doublings are past the longest wait; more would overflow one day.
-    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(recording.attempts - 1, 10))
+    wait = jittered_wait(
+        recording.attempts - 1,
+        first_seconds=FIRST_RETRY_SECONDS,
+        longest_seconds=LONGEST_RETRY_SECONDS,
+        rng=rng,
+    )
     # Never past the deadline: the last try is made there, and its failure is final.
-    return now + min(left, rng.uniform(ceiling / 2, ceiling))
+    return now + min(left, wait)
 
 
 class Backlog:

@@ -9,13 +9,12 @@ shared could explain. What opens it: a recording that shows the part at work whi
 import random
 from dataclasses import dataclass, field
 
+from consumer.backoff import jittered_wait
 from consumer.errors import Outage, Part, SetupError, VaultMLError
 
 DIFFERENT_RECORDINGS_IN_A_ROW = 3
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
-_DOUBLINGS = 10
-"""Past so many the wait is at its longest anyway, and the power would overflow in a long outage."""
 
 _SHOWN_BY_ANY_ANSWER: frozenset[Part] = frozenset({"vault", "disk", "workers"})
 
@@ -96,6 +95,10 @@ class OutageGate:
             # Others that were under way when the gate closed: one outage, not many.
             return
         self.cause = cause
-        ceiling = min(self.longest_wait_seconds, FIRST_WAIT_SECONDS * 2.0 ** min(self._waits, _DOUBLINGS))
-        self._probe_at = now + self.rng.uniform(ceiling / 2, ceiling)
+        self._probe_at = now + jittered_wait(
+            self._waits,
+            first_seconds=FIRST_WAIT_SECONDS,
+            longest_seconds=self.longest_wait_seconds,
+            rng=self.rng,
+        )
         self._waits += 1

@@ -241,13 +241,10 @@ class Service:
         self._outbox.bury(recording, error, report.costs, exhausted=exhausted)
 
     def _next_try_at(self, recording: InHand, now: float) -> float | None:
-        working_now = now - self._gate.seconds_closed(now)
-        if recording.failing_since is None:
-            recording.failing_since = working_now
         return next_try_at(
             recording,
             now,
-            working_now=working_now,
+            working_now=now - self._gate.seconds_closed(now),
             deadline_seconds=self._limits.recording_deadline_seconds,
             rng=self._rng,
         )
