@@ -33,13 +33,15 @@ Resize = Literal["letterbox", "stretch"]
 
 
 class Parameter:
-    """Keys of `parameters` in config.pbtxt; values are strings."""
+    """Keys of `parameters` in config.pbtxt; values are strings. The last three are the companion's."""
 
     CONTRACT = "vaultml_contract"
     PIXEL_FORMAT = "vaultml_pixel_format"
     RESIZE = "vaultml_resize"
     NMS = "vaultml_nms"
     """`consumer` (rows are candidates, the consumer suppresses) or `graph` (rows are final)."""
+    ROLLOUT = "vaultml_rollout"
+    """Of the companion model: where recordings go, as JSON (consumer/rollout.py)."""
 
     @staticmethod
     def labels(version: str) -> str:
