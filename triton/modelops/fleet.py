@@ -1,0 +1,216 @@
+"""The Triton pods behind a name, each asked by itself: a load through a Service reaches one pod only.
+
+The model side's one adapter to tritonclient, which ships no types.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from consumer.contract import INPUT_NAME, OUTPUT_NAME
+from consumer.errors import SetupError
+from modelops.addresses import Address
+from modelops.admin_key import HEADER_PREFIX, KEY_FILE_VARIABLE, KEY_VARIABLE, AdminKey
+
+_RESTRICTED = "This protocol is restricted"
+_ANSWER_SECONDS = 10.0
+"""For whatever a server answers from memory."""
+_POLL_SECONDS = 0.05
+_MESSAGE_BYTES = 2**31 - 1
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # a pod's own address is never behind a proxy
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """What a pod says of one version: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
+
+    state: str
+    reason: str = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the version answers."""
+        return self.state == "READY"
+
+
+class Pod:
+    """One Triton. Its methods raise SetupError with the reason; who asks adds which pod said it."""
+
+    def __init__(self, address: Address, key: AdminKey | None) -> None:
+        self.name = str(address)
+        self._headers = key.headers if key else None
+        self._client = triton.InferenceServerClient(self.name, channel_args=_CHANNEL_OPTIONS)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._client.close()
+
+    def check(self) -> None:
+        """Make sure that it is ready and lets us administer it."""
+        if not self._ask(self._client.is_server_ready, client_timeout=_ANSWER_SECONDS):
+            raise SetupError("It is not ready: it starts, stops, or a model of it does not load.")
+        self._index()
+
+    def versions(self, model: str) -> dict[int, VersionState]:
+        """Return the state of every version that it knows of a model; none where it has never loaded it."""
+        return {
+            int(entry["version"]): VersionState(entry.get("state", "UNAVAILABLE"), entry.get("reason", ""))
+            for entry in self._index()
+            if entry.get("name") == model and entry.get("version")
+        }
+
+    def load(self, model: str, timeout_seconds: float) -> None:
+        """Let it take in what the repository has now of a model; versions that stay are not touched."""
+        self._ask(self._client.load_model, model, headers=self._headers, client_timeout=timeout_seconds)
+
+    def wait_until_ready(self, model: str, versions: Iterable[int], timeout_seconds: float) -> None:
+        """Wait until it answers with each of these versions, or says why not."""
+        deadline = time.monotonic() + timeout_seconds
+        lacking = sorted(versions)
+        while lacking:
+            states = self.versions(model)
+            lacking = [version for version in lacking if not states.get(version, VersionState("")).ready]
+            for version in lacking:
+                said = states.get(version)
+                if said is not None and said.state == "UNAVAILABLE" and said.reason not in {"", "unloaded"}:
+                    raise SetupError(f"Version {version} does not load: {_first_line(said.reason)}")
+            if lacking and time.monotonic() > deadline:
+                raise SetupError(
+                    f"Version {', '.join(map(str, lacking))} was not ready after {timeout_seconds:g} seconds."
+                )
+            if lacking:
+                time.sleep(_POLL_SECONDS)
+
+    def parameters(self, model: str) -> dict[str, str]:
+        """Return the parameters of a model's configuration as it is loaded."""
+        answer = self._ask(
+            self._client.get_model_config,
+            model,
+            headers=self._headers,
+            as_json=True,
+            client_timeout=_ANSWER_SECONDS,
+        )
+        found = answer["config"].get("parameters", {})
+        return {key: value.get("string_value", "") for key, value in found.items()}
+
+    def rows(
+        self, model: str, version: int, frames: npt.NDArray[np.uint8], timeout_seconds: float
+    ) -> npt.NDArray[np.float32]:
+        """Ask one version about frames.
+
+        Args:
+            model: its name.
+            version: which must be ready.
+            frames: uint8 [N, H*3/2, W], I420, N up to the model's largest batch.
+            timeout_seconds: for the answer.
+
+        Returns:
+            float32 [N, K, 6], see OUTPUT_NAME of the contract.
+        """
+        tensor = triton.InferInput(INPUT_NAME, list(frames.shape), "UINT8")
+        tensor.set_data_from_numpy(frames)
+        answer = self._ask(
+            self._client.infer,
+            model,
+            [tensor],
+            model_version=str(version),
+            outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
+            client_timeout=timeout_seconds,
+        )
+        rows = answer.as_numpy(OUTPUT_NAME)
+        if rows is None or rows.ndim != 3 or rows.shape[0] != len(frames) or rows.shape[2] != 6:
+            raise SetupError(
+                f"Version {version} answers {OUTPUT_NAME} of shape {None if rows is None else rows.shape}, "
+                f"expected [{len(frames)}, K, 6]."
+            )
+        return np.asarray(rows, dtype=np.float32)
+
+    def _index(self) -> list[dict[str, str]]:
+        answer = self._ask(
+            self._client.get_model_repository_index,
+            headers=self._headers,
+            as_json=True,
+            client_timeout=_ANSWER_SECONDS,
+        )
+        return list(answer.get("models", []))
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - no types there
+        try:
+            return call(*arguments, **options)
+        except InferenceServerException as error:
+            raise SetupError(self._sentence(error)) from error
+
+    def _sentence(self, error: InferenceServerException) -> str:
+        status = str(error.status() or "no status").removeprefix("StatusCode.")
+        said = _first_line(error.message() or "")
+        if said.startswith(_RESTRICTED):
+            name = said.rpartition(HEADER_PREFIX)[2].strip("'. ") or "NAME"
+            done = "refuses the one that was given" if self._headers else "was given none"
+            return (
+                f"Its admin calls are restricted, and it {done}: set {KEY_VARIABLE}={name}=VALUE "
+                f"or {KEY_FILE_VARIABLE}."
+            )
+        if status in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
+            return f"It does not answer ({status}: {said}). Is this its gRPC port (usually 8001)?"
+        return f"It refuses ({status}): {said}"
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What one pod made of a request: a value, or the sentence of its failure."""
+
+    pod: Pod
+    value: T | None = None
+    failure: str | None = None
+
+
+class Fleet:
+    """All pods of a model server, open until closed; always asked side by side."""
+
+    def __init__(self, addresses: Sequence[Address], key: AdminKey | None = None) -> None:
+        self.pods = tuple(Pod(address, key) for address in addresses)
+        self._threads = ThreadPoolExecutor(max(1, len(self.pods)), thread_name_prefix="pod")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop all connections."""
+        self._threads.shutdown(cancel_futures=True)
+        for pod in self.pods:
+            pod.close()
+
+    def each(self, request: Callable[[Pod], T]) -> list[Answer[T]]:
+        """Ask every pod the same, all at once, and return what each made of it."""
+
+        def asked(pod: Pod) -> Answer[T]:
+            try:
+                return Answer(pod, value=request(pod))
+            except SetupError as error:
+                return Answer(pod, failure=str(error))
+
+        return list(self._threads.map(asked, self.pods))
+
+
+def _first_line(text: str) -> str:
+    # What follows "At:" is the trace of the server's Python stub.
+    return " ".join(text.partition("\nAt:")[0].split())
