@@ -21,13 +21,19 @@ class Aliases:
     """A temporary directory of links to directories whose own names may be anything."""
 
     directory: Path
-    repository: Path
+    repository: str
+    """As the server is told it."""
     backends: Path
     _meant: tuple[tuple[str, str], ...]
 
     @classmethod
-    def make(cls, *, repository: Path, backends: Path, prefix: str) -> Self:
+    def make(cls, *, repository: Path | str, backends: Path, prefix: str) -> Self:
         """Link to both directories.
+
+        Args:
+            repository: a directory, or the URL of an object store, which needs no link.
+            backends: a directory.
+            prefix: of the temporary directory's name.
 
         Raises:
             SetupError: the temporary directory's own name is not plain, or it cannot be written to.
@@ -38,7 +44,7 @@ class Aliases:
             raise SetupError(f"Triton needs a temporary directory: {error}; set TMPDIR to one.") from error
         links = cls(
             directory,
-            directory / "repository",
+            str(directory / "repository") if isinstance(repository, Path) else repository,
             directory / "backends",
             ((f"{directory}/repository", str(repository)), (f"{directory}/backends", str(backends))),
         )
@@ -48,7 +54,8 @@ class Aliases:
                 f"Triton cannot work in the temporary directory {directory.parent}: set TMPDIR to one whose "
                 "path has neither spaces nor letters beyond ASCII."
             )
-        links.repository.symlink_to(repository)
+        if isinstance(repository, Path):
+            Path(links.repository).symlink_to(repository)
         links.backends.symlink_to(backends)
         return links
 

@@ -87,9 +87,10 @@ def serve(
         SetupError: there is no model, two ports are the same, or it does not start.
     """
     require_models_extra()
-    from modelops.embedded import EmbeddedTriton, models_in
+    from modelops.embedded import EmbeddedTriton
+    from modelops.repository import Repository
 
-    if repository.is_dir() and not models_in(repository):
+    if repository.is_dir() and not Repository.open(repository).models():
         raise SetupError(f"There is no model in {repository}: publish one with `vault-ml model export`.")
     ports = [port for port in (grpc_port, http_port, metrics_port) if port]
     if len(set(ports)) < len(ports):

@@ -1,7 +1,8 @@
-"""config.pbtxt and configs/cpu.pbtxt: what Triton serves, written for people to read and edit."""
+"""config.pbtxt and its variants: how Triton serves a model, written for people to read and edit.
 
-import json
-from collections.abc import Sequence
+Field names are those of model_config.proto (triton-inference-server/common, protobuf/model_config.proto).
+"""
+
 from dataclasses import dataclass
 
 from google.protobuf import text_format
@@ -10,10 +11,25 @@ from tritonclient.grpc import model_config_pb2
 from consumer.contract import CONTRACT_VERSION, INPUT_NAME, OUTPUT_NAME, PIXEL_FORMAT, Parameter, Resize
 from consumer.errors import SetupError
 
+CONFIG_FILE = "config.pbtxt"
+CPU_CONFIG_FILE = "configs/cpu.pbtxt"
+TENSORRT_CONFIG_FILE = "configs/tensorrt.pbtxt"
+
+LIVE_PRIORITY = 1
+"""Of a request whose recording waits for the answer; Triton's lower number goes first. The default."""
+
+REPLAY_PRIORITY = 2
+"""Of a request that nobody waits for: replays and shadows."""
+
+COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+"""GPUs that plans may be built for: Turing to Blackwell."""
+
 _QUEUE_SIZE = 256
 _QUEUE_TIMEOUT_MICROSECONDS = 30_000_000
+_REPLAY_QUEUE_SIZE = 32
+_REPLAY_QUEUE_TIMEOUT_MICROSECONDS = 5_000_000
 _MAX_CPU_BATCH = 8
-_WARM_UP_BATCHES = {"KIND_GPU": (1, 8), "KIND_CPU": (1,)}
+_RESIZED = {"letterbox": "Letterboxed", "stretch": "Stretched"}
 
 
 @dataclass(frozen=True)
@@ -29,32 +45,58 @@ class Served:
     nms_in_graph: bool = False
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """What the configurations of one model differ in."""
+
+    what: str
+    engine: str
+    kind: str
+    max_batch_size: int
+    warm_up: tuple[int, ...]
+    optimization: str = ""
+
+
+def plan_file(compute_capability: str) -> str:
+    """Name of the TensorRT plan for a GPU: `8.9` is `model_cc89.plan`."""
+    return f"model_cc{compute_capability.replace('.', '')}.plan"
+
+
 def config_files(served: Served) -> dict[str, str]:
-    """Text of the two configurations by their path in the model's directory, as yet without versions."""
-    return {
-        "config.pbtxt": _config(
-            served,
-            served.max_batch_size,
-            "KIND_GPU",
-            "ONNX Runtime on a GPU, until a TensorRT plan has been built for it.",
-        ),
-        "configs/cpu.pbtxt": _config(
-            served,
-            min(served.max_batch_size, _MAX_CPU_BATCH),
-            "KIND_CPU",
-            "The same on a CPU: start the server with --model-config-name=cpu.",
-        ),
-    }
-
-
-def version_parameters(version: int, labels: Sequence[str], digest: str) -> str:
-    """Text that adds one version's labels and digest to a configuration; protobuf text merges map entries."""
-    return f"\n# Version {version}\n" + _parameters(
-        {
-            Parameter.labels(str(version)): json.dumps(list(labels), ensure_ascii=False),
-            Parameter.digest(str(version)): digest,
-        }
+    """Text of the configurations by their path in the model's directory; config.pbtxt is the last."""
+    most = served.max_batch_size
+    onnxruntime = 'backend: "onnxruntime"\ndefault_model_filename: "model.onnx"'
+    plans = "\n".join(
+        f'cc_model_filenames {{ key: "{each}" value: "{plan_file(each)}" }}' for each in COMPUTE_CAPABILITIES
     )
+    variants = {
+        CPU_CONFIG_FILE: _Variant(
+            "ONNX Runtime on a CPU: start the server with --model-config-name=cpu.",
+            onnxruntime, "KIND_CPU", min(most, _MAX_CPU_BATCH), (1,),
+        ),
+        TENSORRT_CONFIG_FILE: _Variant(
+            "TensorRT: build the plans with `vault-ml model build`, then start the server with\n"
+            "# --model-config-name=tensorrt. Each GPU takes the plan of its compute capability.",
+            f'platform: "tensorrt_plan"\ndefault_model_filename: "model.plan"\n{plans}',
+            "KIND_GPU", most, tuple(dict.fromkeys((1, most))), _CUDA_GRAPHS,
+        ),
+        CONFIG_FILE: _Variant(
+            "ONNX Runtime on a GPU. Variants for a CPU and for TensorRT are in configs/.",
+            onnxruntime, "KIND_GPU", most, tuple(dict.fromkeys((1, min(8, most)))),
+        ),
+    }  # fmt: skip
+    return {path: _config(served, variant) for path, variant in variants.items()}
+
+
+def parameter(key: str, value: str) -> str:
+    """One line of text that gives a model's configuration a parameter."""
+    return f'parameters {{ key: "{key}" value {{ string_value: {_quoted(value)} }} }}\n'
+
+
+_CUDA_GRAPHS = """
+# One launch for the whole network instead of one for each of its kernels.
+optimization { cuda { graphs: true } }
+"""
 
 
 def read(text: str, where: str) -> Served:
@@ -85,46 +127,65 @@ def read(text: str, where: str) -> Served:
         ) from error
 
 
-def _config(served: Served, max_batch_size: int, kind: str, what: str) -> str:
-    warm_up = "\n".join(_warm_up(served, size) for size in _WARM_UP_BATCHES[kind] if size <= max_batch_size)
-    contract = _parameters(
-        {
-            Parameter.CONTRACT: CONTRACT_VERSION,
-            Parameter.PIXEL_FORMAT: PIXEL_FORMAT,
-            Parameter.RESIZE: served.resize,
-            Parameter.NMS: "graph" if served.nms_in_graph else "consumer",
-        }
+def _config(served: Served, variant: _Variant) -> str:
+    warm_up = "\n".join(_warm_up(served, size) for size in variant.warm_up)
+    contract = "".join(
+        parameter(key, value)
+        for key, value in (
+            (Parameter.CONTRACT, CONTRACT_VERSION),
+            (Parameter.PIXEL_FORMAT, PIXEL_FORMAT),
+            (Parameter.RESIZE, served.resize),
+            (Parameter.NMS, "graph" if served.nms_in_graph else "consumer"),
+        )
     )
     return f"""\
-# Written by `vault-ml model export`, then yours to edit; a new version only adds its parameters at the end.
-# {what}
+# Written once by `vault-ml model export`, then yours to edit: no program changes it again.
+# `vault-ml model verify` says whether what you changed still keeps the contract with the consumers.
+# {variant.what}
 name: {_quoted(served.name)}
-backend: "onnxruntime"
-default_model_filename: "model.onnx"
-max_batch_size: {max_batch_size}
+{variant.engine}
+max_batch_size: {variant.max_batch_size}
 
-# Letterboxed {served.width}x{served.height} frames as I420 planes, limited-range BT.601.
+# {_RESIZED[served.resize]} {served.width}x{served.height} frames as I420 planes, limited-range BT.601.
 input [ {{ name: "{INPUT_NAME}" data_type: TYPE_UINT8 dims: [ {served.height * 3 // 2}, {served.width} ] }} ]
 # Rows of x1, y1, x2, y2 in network pixels, score, class index; best score first.
 output [ {{ name: "{OUTPUT_NAME}" data_type: TYPE_FP32 dims: [ {served.max_detections}, 6 ] }} ]
 
-instance_group [ {{ kind: {kind} count: 1 }} ]
-
+# A second instance lets copies of one batch overlap with the computing of another, for twice the memory.
+instance_group [ {{ kind: {variant.kind} count: 1 }} ]
+{variant.optimization}
 # Requests of several consumers share a batch. A full queue and a request that waited too long are
 # refused at once, which consumers take as "wait a little", instead of piling up in memory.
+# Priority {LIVE_PRIORITY} is a recording that waits for its answer. Priority {REPLAY_PRIORITY} is a replay
+# or a shadow: it is served when no live request waits, and its queue is short.
 dynamic_batching {{
   max_queue_delay_microseconds: 1000
+  priority_levels: 2
+  default_priority_level: {LIVE_PRIORITY}
   default_queue_policy {{
     timeout_action: REJECT
     default_timeout_microseconds: {_QUEUE_TIMEOUT_MICROSECONDS}
     allow_timeout_override: true
     max_queue_size: {_QUEUE_SIZE}
   }}
+  priority_queue_policy {{
+    key: {REPLAY_PRIORITY}
+    value {{
+      timeout_action: REJECT
+      default_timeout_microseconds: {_REPLAY_QUEUE_TIMEOUT_MICROSECONDS}
+      allow_timeout_override: true
+      max_queue_size: {_REPLAY_QUEUE_SIZE}
+    }}
+  }}
 }}
 
 # The server is not ready before these have run: the first recording does not pay for the start.
 {warm_up}
-version_policy {{ latest {{ num_versions: 1 }} }}
+
+# Every version that lies here is loaded, and versions that shall not be loaded wait on the shelf. Which of
+# them answers is said by the model {served.name}-rollout. So no rollout ever changes this file: a change of
+# it would load all versions a second time beside the first.
+version_policy {{ all {{ }} }}
 
 # What the consumer checks when it starts.
 {contract}"""
@@ -137,13 +198,6 @@ model_warmup {{
   name: "batch of {batch_size}" batch_size: {batch_size}
   inputs {{ key: "{INPUT_NAME}" value {{ data_type: TYPE_UINT8 dims: {dims} zero_data: true }} }}
 }}"""
-
-
-def _parameters(values: dict[str, str]) -> str:
-    return "".join(
-        f'parameters {{ key: "{key}" value {{ string_value: {_quoted(value)} }} }}\n'
-        for key, value in values.items()
-    )
 
 
 def _quoted(text: str) -> str:

@@ -11,15 +11,18 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from consumer.errors import SetupError
+from consumer.rollout import companion_name
 from modelops.aliases import Aliases
 from modelops.ports import LOOPBACK, free_ports, require_free
+from modelops.repository import Repository
 from modelops.runtime import TritonRuntime, prepare
+from modelops.storage import is_url
 
 _log = logging.getLogger(__name__)
 
@@ -53,12 +56,14 @@ class EmbeddedTriton:
         leash: subprocess.Popen[bytes],
         aliases: Aliases,
         shared_memory_prefix: str,
+        address: str,
         grpc_port: int,
         http_port: int,
         metrics_port: int,
         models: Sequence[str],
     ) -> None:
         self.models = tuple(models)
+        self.address = address
         self.grpc_port, self.http_port, self.metrics_port = grpc_port, http_port, metrics_port
         self._process = process
         self._leash = leash
@@ -72,44 +77,53 @@ class EmbeddedTriton:
     @classmethod
     def start(
         cls,
-        repository: Path,
+        repository: Path | str,
         *,
         model_config_name: str = "cpu",
         models: Sequence[str] | None = None,
+        address: str = LOOPBACK,
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
         startup_timeout_seconds: float = 60.0,
         extra_arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
         """Start the server on a model repository and wait until it is ready.
 
         Args:
-            repository: the model repository; models are loaded explicitly, so that tests can load and unload.
+            repository: the model repository, a directory or the URL of an object store; models are loaded
+                explicitly, so that tests can load and unload.
             model_config_name: `<model>/configs/<name>.pbtxt` is taken where it is there; "" for config.pbtxt.
-            models: the models to load; None for every model in the repository.
+            models: the models to load, each with its companion; None for every model in the repository.
+            address: of 127.0.0.0/8: several servers on one port play the pods behind one name.
             grpc_port: and the other ports: free ones are chosen for None.
             startup_timeout_seconds: a server that is not ready by then is killed.
             extra_arguments: further options of tritonserver.
+            environment: variables for the server, which gets none of the caller's: an object store's keys.
 
         Raises:
             SetupError: the files cannot be prepared, a model does not load, or it is not ready in time.
         """
         runtime = prepare()
-        if not repository.is_dir():
+        reached = repository if is_url(repository) else Path(repository).resolve()
+        if isinstance(reached, Path) and not reached.is_dir():
             raise SetupError(
                 f"There is no model repository at {repository}: publish a model with `vault-ml model export`."
             )
-        served = models_in(repository) if models is None else models
+        there = Repository.open(repository)
+        served = there.models() if models is None else models
+        companions = [companion_name(name) for name in served if there.has_companion(name)]
         wanted = (grpc_port, http_port, metrics_port)
-        require_free(port for port in wanted if port)
+        require_free((port for port in wanted if port), address)
         for attempt in range(_ATTEMPTS):
-            free = free_ports(3)
+            free = free_ports(3, address)
             ports = [port or free.pop() for port in wanted]
             try:
                 return cls._launch(
-                    runtime=runtime, repository=repository.resolve(), model_config_name=model_config_name,
-                    models=served, ports=ports, extra_arguments=extra_arguments,
+                    runtime=runtime, repository=reached, model_config_name=model_config_name,
+                    models=served, companions=companions, address=address, ports=ports,
+                    extra_arguments=extra_arguments, environment=environment or {},
                     startup_timeout_seconds=startup_timeout_seconds,
                 )  # fmt: skip
             except SetupError as error:
@@ -123,19 +137,22 @@ class EmbeddedTriton:
         cls,
         *,
         runtime: TritonRuntime,
-        repository: Path,
+        repository: Path | str,
         model_config_name: str,
         models: Sequence[str],
+        companions: Sequence[str],
+        address: str,
         ports: Sequence[int],
         extra_arguments: Sequence[str],
+        environment: Mapping[str, str],
         startup_timeout_seconds: float,
     ) -> Self:
         prefix = f"vault-ml-{os.getpid()}-{secrets.token_hex(4)}"
         aliases = Aliases.make(repository=repository, backends=runtime.backends, prefix=prefix)
         arguments = [
-            *_server_arguments(aliases, model_config_name, prefix),
+            *_server_arguments(aliases, model_config_name, prefix, address),
             f"--grpc-port={ports[0]}", f"--http-port={ports[1]}", f"--metrics-port={ports[2]}",
-            *(f"--load-model={name}" for name in models),
+            *(f"--load-model={name}" for name in (*models, *companions)),
             *extra_arguments,
         ]  # fmt: skip
         # Also Ctrl-C while a big model loads must leave no server behind.
@@ -143,7 +160,7 @@ class EmbeddedTriton:
             undo.callback(aliases.remove)
             process = subprocess.Popen(  # noqa: S603 - the server out of our own cache
                 [str(runtime.server), *arguments],
-                env=runtime.environment, cwd=aliases.directory, start_new_session=True,
+                env={**runtime.environment, **environment}, cwd=aliases.directory, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, errors="replace",
             )  # fmt: skip
@@ -155,7 +172,7 @@ class EmbeddedTriton:
             )  # fmt: skip
             server = cls(
                 process=process, leash=leash, aliases=aliases, shared_memory_prefix=prefix,
-                grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=models,
+                address=address, grpc_port=ports[0], http_port=ports[1], metrics_port=ports[2], models=models,
             )  # fmt: skip
             undo.callback(server.stop)
             server._wait_until_ready(time.monotonic() + startup_timeout_seconds, startup_timeout_seconds)
@@ -170,17 +187,17 @@ class EmbeddedTriton:
     @property
     def grpc_url(self) -> str:
         """`host:port` as tritonclient takes it."""
-        return f"{LOOPBACK}:{self.grpc_port}"
+        return f"{self.address}:{self.grpc_port}"
 
     @property
     def http_url(self) -> str:
         """`host:port` of the HTTP side."""
-        return f"{LOOPBACK}:{self.http_port}"
+        return f"{self.address}:{self.http_port}"
 
     @property
     def metrics_url(self) -> str:
         """`host:port` of the Prometheus endpoint."""
-        return f"{LOOPBACK}:{self.metrics_port}"
+        return f"{self.address}:{self.metrics_port}"
 
     @property
     def healthy(self) -> bool:
@@ -251,21 +268,18 @@ class EmbeddedTriton:
             _log.log(level, "%s", match[2] if match else line.rstrip())
 
 
-def models_in(repository: Path) -> list[str]:
-    """Name the models of a repository: directories that hold a config.pbtxt."""
-    return sorted(config.parent.name for config in repository.glob("*/config.pbtxt"))
-
-
-def _server_arguments(aliases: Aliases, model_config_name: str, shared_memory_prefix: str) -> list[str]:
+def _server_arguments(
+    aliases: Aliases, model_config_name: str, shared_memory_prefix: str, address: str
+) -> list[str]:
     named = [f"--model-config-name={model_config_name}"] if model_config_name else []
     return [
         f"--model-repository={aliases.repository}",
         f"--backend-directory={aliases.backends}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
         "--model-control-mode=explicit",
-        f"--grpc-address={LOOPBACK}",
-        f"--http-address={LOOPBACK}",
-        f"--metrics-address={LOOPBACK}",
+        f"--grpc-address={address}",
+        f"--http-address={address}",
+        f"--metrics-address={address}",
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
         *named,

@@ -15,7 +15,7 @@ from modelops.catalogue import CATALOGUE, fetch, fetch_default
 from modelops.config_pbtxt import Served
 from modelops.download import digest_of
 from modelops.graph import ContractGraph, build
-from modelops.repository import Candidate, Published, publish
+from modelops.repository import Candidate, Published, Repository
 from modelops.source import Options, Source, read_source
 
 DEFAULT_NAME = "yolo"
@@ -55,8 +55,8 @@ def export(
     _check_labels(source, graph)
     check_batches(graph)
     served = Served(name, height, width, graph.max_detections, max_batch_size)
-    return publish(
-        repository, Candidate(served, graph.model, source.labels, source.digest), first_only=first_only
+    return Repository.open(repository).publish(
+        Candidate(served, graph.model, source.labels, source.digest), first_only=first_only
     )
 
 
