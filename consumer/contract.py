@@ -1,15 +1,17 @@
 """The contract between consumer and model: the one thing that both halves agree on.
 
 Both sides import this module: `modelops` writes it into config.pbtxt, `detector` checks it at start.
+What differs from version to version is said by the model's companion (consumer/rollout.py).
 Why frames travel as I420 and detections as rows: docs/adr/0001-i420-contract.md.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from consumer.errors import ContractError
+from consumer.rollout import Rollout, companion_name
 
 CONTRACT_VERSION = "1"
 
@@ -33,7 +35,7 @@ Resize = Literal["letterbox", "stretch"]
 
 
 class Parameter:
-    """Keys of `parameters` in config.pbtxt; values are strings. The last three are the companion's."""
+    """Keys of `parameters` in config.pbtxt; values are strings."""
 
     CONTRACT = "vaultml_contract"
     PIXEL_FORMAT = "vaultml_pixel_format"
@@ -75,15 +77,23 @@ class Contract:
     resize: Resize
     nms_in_graph: bool
     versions: Mapping[str, ModelVersion]
+    rollout: Rollout
 
 
-def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any]) -> Contract:
-    """Turn Triton's metadata and configuration (as JSON) into a Contract.
+def check_contract(
+    model: str, metadata: dict[str, Any], config: dict[str, Any], companion_config: dict[str, Any] | None
+) -> Contract:
+    """Turn what Triton says of a model and its companion (as JSON) into a Contract.
+
+    Args:
+        model: its name.
+        metadata, config: of the model.
+        companion_config: of the model `companion_name(model)`; None where it is not served.
 
     Raises:
         ContractError: one sentence with everything that was expected and found.
     """
-    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    parameters = _parameters(config)
     problems: list[str] = []
     input_shape = _shape(metadata.get("inputs", []), INPUT_NAME, "UINT8", 3, problems)
     output_shape = _shape(metadata.get("outputs", []), OUTPUT_NAME, "FP32", 3, problems)
@@ -104,12 +114,12 @@ def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any])
             problems.append(
                 f"parameter {key} must be {' or '.join(sorted(expected))}, found {parameters.get(key)!r}"
             )
-    versions = _versions(parameters, problems)
     if problems:
         raise ContractError(
             f"Model {model!r} does not keep the contract: {'; '.join(problems)}. "
             "Export it with 'vault-ml model export', or set TRITON_MODEL to one that was."
         )
+    rollout, versions = check_companion(model, companion_config)
     resize: Resize = "stretch" if parameters[Parameter.RESIZE] == "stretch" else "letterbox"
     return Contract(
         model=model,
@@ -120,7 +130,73 @@ def check_contract(model: str, metadata: dict[str, Any], config: dict[str, Any])
         resize=resize,
         nms_in_graph=parameters[Parameter.NMS] == "graph",
         versions=versions,
+        rollout=rollout,
     )
+
+
+def check_companion(model: str, config: dict[str, Any] | None) -> tuple[Rollout, Mapping[str, ModelVersion]]:
+    """Return where recordings go, and the versions by their number, as the companion of a model says.
+
+    Args:
+        model: the model, not its companion.
+        config: the companion's configuration as JSON; None where Triton does not serve it.
+
+    Raises:
+        ContractError: it is not served, or something is missing in it; says what to do.
+    """
+    name = companion_name(model)
+    if config is None:
+        raise ContractError(
+            f"Triton does not serve {name!r}, which says the labels and the rollout of {model!r}: "
+            f"publish the model with 'vault-ml model export', and load {name!r} beside it."
+        )
+    parameters, problems = _parameters(config), list[str]()
+    versions = _versions(parameters, problems)
+    rollout = _rollout(parameters, problems)
+    if rollout is not None:
+        problems += [
+            f"parameter {Parameter.labels(str(version))} is missing, and the rollout names that version"
+            for version in sorted(rollout.in_use)
+            if str(version) not in versions
+        ]
+    if rollout is None or problems:
+        raise ContractError(
+            f"Model {name!r} does not say the labels and the rollout of {model!r}: {'; '.join(problems)}. "
+            f"Publish the model with 'vault-ml model export', and load {name!r} anew."
+        )
+    return rollout, versions
+
+
+def newest(held: Contract, read: Contract) -> Contract:
+    """Return the contract to go on with, after one that was held another one was read.
+
+    While pods are changed one after another, the older state may be read after the newer one: the highest
+    generation is kept. A version never changes; where one did, the repository is another one, and counts.
+    """
+    if any(held.versions.get(name, version) != version for name, version in read.versions.items()):
+        return read
+    older = read.rollout.generation < held.rollout.generation
+    return replace(
+        read,
+        versions={**held.versions, **read.versions},
+        rollout=held.rollout if older else read.rollout,
+    )
+
+
+def _parameters(config: dict[str, Any]) -> dict[str, str]:
+    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+
+
+def _rollout(parameters: dict[str, str], problems: list[str]) -> Rollout | None:
+    text = parameters.get(Parameter.ROLLOUT)
+    if text is None:
+        problems.append(f"parameter {Parameter.ROLLOUT} is missing")
+        return None
+    try:
+        return Rollout.from_json(text)
+    except ValueError as error:
+        problems.append(f"parameter {Parameter.ROLLOUT} cannot be read ({error})")
+        return None
 
 
 def _shape(

@@ -12,6 +12,7 @@ import tenacity
 from consumer.contract import Parameter, check_contract
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.errors import ContractError, TritonAway
+from consumer.rollout import Rollout
 from modelops.embedded import EmbeddedTriton
 from tests.brokers.kafka import free_ports
 
@@ -20,6 +21,9 @@ KEPT: dict[str, str] = {
     Parameter.PIXEL_FORMAT: "i420_bt601_limited",
     Parameter.RESIZE: "letterbox",
     Parameter.NMS: "consumer",
+}
+COMPANION: dict[str, str] = {
+    Parameter.ROLLOUT: Rollout(generation=4, live=3).to_json(),
     Parameter.labels("3"): '["person", "car"]',
     Parameter.digest("3"): "sha256:abc",
 }
@@ -52,12 +56,13 @@ def pictures(count: int) -> list[npt.NDArray[np.uint8]]:
 
 
 def test_a_model_that_keeps_the_contract_is_taken_at_its_word() -> None:
-    contract = check_contract("yolo", metadata(), config(KEPT))
+    contract = check_contract("yolo", metadata(), config(KEPT), config(COMPANION))
     assert (contract.height, contract.width) == (384, 640)
     assert (contract.max_detections, contract.max_batch_size) == (1000, 32)
     assert not contract.nms_in_graph
     assert contract.versions["3"].labels == ("person", "car")
     assert contract.versions["3"].digest == "sha256:abc"
+    assert (contract.rollout.generation, contract.rollout.live) == (4, 3)
 
 
 @pytest.mark.parametrize(
@@ -76,28 +81,47 @@ def test_a_model_that_keeps_the_contract_is_taken_at_its_word() -> None:
 )
 def test_tensors_that_do_not_fit_are_named_with_what_was_expected(broken: dict[str, Any], named: str) -> None:
     with pytest.raises(ContractError) as caught:
-        check_contract("yolo", metadata(**broken), config(KEPT))
+        check_contract("yolo", metadata(**broken), config(KEPT), config(COMPANION))
     assert named in str(caught.value)
     assert "expected" in str(caught.value) or "must be" in str(caught.value)
     assert "vault-ml model export" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in KEPT if name != Parameter.digest("3")])
+@pytest.mark.parametrize("name", KEPT)
 def test_a_parameter_that_is_missing_is_named(name: str) -> None:
-    with pytest.raises(ContractError, match=name.removesuffix("3")):
-        check_contract("yolo", metadata(), config({key: KEPT[key] for key in KEPT if key != name}))
+    kept = {key: KEPT[key] for key in KEPT if key != name}
+    with pytest.raises(ContractError, match=name):
+        check_contract("yolo", metadata(), config(kept), config(COMPANION))
+
+
+@pytest.mark.parametrize("name", [Parameter.ROLLOUT, Parameter.labels("3")])
+def test_what_the_companion_does_not_say_is_named(name: str) -> None:
+    said = {key: COMPANION[key] for key in COMPANION if key != name}
+    with pytest.raises(ContractError, match=f"{name}.*'vault-ml model export'"):
+        check_contract("yolo", metadata(), config(KEPT), config(said))
+
+
+def test_a_companion_that_is_not_served_is_named_with_what_to_do() -> None:
+    with pytest.raises(ContractError, match=r"'yolo-rollout'.*'vault-ml model export'"):
+        check_contract("yolo", metadata(), config(KEPT), None)
+
+
+def test_a_rollout_that_is_none_is_refused() -> None:
+    with pytest.raises(ContractError, match="vaultml_rollout cannot be read"):
+        check_contract("yolo", metadata(), config(KEPT), config(COMPANION | {Parameter.ROLLOUT: "{}"}))
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(ContractError) as caught:
-        check_contract("yolo", metadata(inputs=[]), config(KEPT | {Parameter.RESIZE: "crop"}))
+        check_contract("yolo", metadata(inputs=[]), config(KEPT | {Parameter.RESIZE: "crop"}), None)
     assert "FRAMES" in str(caught.value)
     assert "crop" in str(caught.value)
 
 
 def test_labels_that_are_no_list_of_words_are_refused() -> None:
     with pytest.raises(ContractError, match="JSON list of strings"):
-        check_contract("yolo", metadata(), config(KEPT | {Parameter.labels("3"): '{"0": "person"}'}))
+        labels = {Parameter.labels("3"): '{"0": "person"}'}
+        check_contract("yolo", metadata(), config(KEPT), config(COMPANION | labels))
 
 
 def test_the_served_model_keeps_the_contract(detector: TritonDetector) -> None:
