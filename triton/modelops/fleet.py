@@ -4,7 +4,7 @@ The model side's one adapter to tritonclient, which ships no types.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,7 +23,7 @@ from modelops.admin_key import HEADER_PREFIX, KEY_FILE_VARIABLE, KEY_VARIABLE, A
 _RESTRICTED = "This protocol is restricted"
 _ANSWER_SECONDS = 10.0
 """For whatever a server answers from memory."""
-_POLL_SECONDS = 0.05
+_AGAIN_SECONDS = 0.25
 _MESSAGE_BYTES = 2**31 - 1
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
@@ -46,6 +46,11 @@ class VersionState:
         """Whether the version answers."""
         return self.state == "READY"
 
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be loaded: it is neither on its way nor was it unloaded."""
+        return self.state == "UNAVAILABLE" and self.reason not in {"", "unloaded"}
+
 
 class Pod:
     """One Triton. Its methods raise SetupError with the reason; who asks adds which pod said it."""
@@ -60,9 +65,9 @@ class Pod:
         self._client.close()
 
     def check(self) -> None:
-        """Make sure that it is ready and lets us administer it."""
-        if not self._ask(self._client.is_server_ready, client_timeout=_ANSWER_SECONDS):
-            raise SetupError("It is not ready: it starts, stops, or a model of it does not load.")
+        """Make sure that it lives and lets us administer it; readiness would ask for more, every model."""
+        if not self._ask(self._client.is_server_live, client_timeout=_ANSWER_SECONDS):
+            raise SetupError("It is not live: it starts or stops.")
         self._index()
 
     def versions(self, model: str) -> dict[int, VersionState]:
@@ -77,23 +82,60 @@ class Pod:
         """Let it take in what the repository has now of a model; versions that stay are not touched."""
         self._ask(self._client.load_model, model, headers=self._headers, client_timeout=timeout_seconds)
 
-    def wait_until_ready(self, model: str, versions: Iterable[int], timeout_seconds: float) -> None:
-        """Wait until it answers with each of these versions, or says why not."""
-        deadline = time.monotonic() + timeout_seconds
-        lacking = sorted(versions)
-        while lacking:
+    def load_versions(
+        self,
+        model: str,
+        wanted: Collection[int],
+        gone: Collection[int] = (),
+        *,
+        load_seconds: float,
+        seen_seconds: float,
+    ) -> None:
+        """Load a model until every wanted version answers and no one is sent to those that are gone.
+
+        A version that fails to load is no failure where it is not wanted. What the repository has is seen
+        late where a network file system lies between.
+        """
+        deadline = time.monotonic() + seen_seconds
+        while True:
+            failure = None
+            try:
+                self.load(model, load_seconds)
+            except SetupError as error:
+                failure = error
             states = self.versions(model)
-            lacking = [version for version in lacking if not states.get(version, VersionState("")).ready]
-            for version in lacking:
-                said = states.get(version)
-                if said is not None and said.state == "UNAVAILABLE" and said.reason not in {"", "unloaded"}:
-                    raise SetupError(f"Version {version} does not load: {_first_line(said.reason)}")
-            if lacking and time.monotonic() > deadline:
+            lacking = [version for version in sorted(wanted) if not _is_ready(states, version)]
+            left = [version for version in gone if _is_ready(states, version)]
+            if not lacking and not left:
+                return
+            broken = [version for version in lacking if version in states and states[version].failed]
+            if broken:
                 raise SetupError(
-                    f"Version {', '.join(map(str, lacking))} was not ready after {timeout_seconds:g} seconds."
+                    f"Version {broken[0]} does not load: {_first_line(states[broken[0]].reason)}"
                 )
-            if lacking:
-                time.sleep(_POLL_SECONDS)
+            if time.monotonic() > deadline:
+                numbers = ", ".join(map(str, lacking or left))
+                seen = "does not see" if lacking else "still has"
+                raise failure or SetupError(
+                    f"It {seen} version {numbers}: is this the repository that it reads?"
+                )
+            time.sleep(_AGAIN_SECONDS)
+
+    def load_parameters(
+        self, model: str, expected: Mapping[str, str], *, load_seconds: float, seen_seconds: float
+    ) -> None:
+        """Load a model until the parameters of its configuration are those that are expected."""
+        deadline = time.monotonic() + seen_seconds
+        while True:
+            self.load(model, load_seconds)
+            found = self.parameters(model)
+            if all(found.get(key) == value for key, value in expected.items()):
+                return
+            if time.monotonic() > deadline:
+                raise SetupError(
+                    f"It does not see what is on disk of {model!r}: is this the repository that it reads?"
+                )
+            time.sleep(_AGAIN_SECONDS)
 
     def parameters(self, model: str) -> dict[str, str]:
         """Return the parameters of a model's configuration as it is loaded."""
@@ -209,6 +251,10 @@ class Fleet:
                 return Answer(pod, failure=str(error))
 
         return list(self._threads.map(asked, self.pods))
+
+
+def _is_ready(states: Mapping[int, VersionState], version: int) -> bool:
+    return version in states and states[version].ready
 
 
 def _first_line(text: str) -> str:

@@ -253,6 +253,24 @@ class Repository:
             with self._named("written", place):
                 self._storage.write(place, content)
 
+    def journal(self, name: str) -> bytes:
+        """What a change of a model's rollout wrote down before it began; empty where none is under way."""
+        place = _journal(name)
+        with self._named("read", place):
+            try:
+                return self._storage.read(place)
+            except FileNotFoundError:
+                return b""
+
+    def write_journal(self, name: str, content: bytes) -> None:
+        """Write down what a change of a model's rollout is about to do; empty once it has ended.
+
+        Raises:
+            SetupError: another process is at work.
+        """
+        with self.lock(), self._named("written", _journal(name)):
+            self._storage.write(_journal(name), content)
+
     def _publish_first(self, candidate: Candidate, version: int, known: Companion | None) -> Published:
         name, model = candidate.served.name, SERVED / candidate.served.name
         there = self._storage.names(model)
@@ -328,6 +346,10 @@ class Repository:
             yield
         except OSError as error:
             raise SetupError(f"{self._storage.where(place)} could not be {done}: {error}.") from error
+
+
+def _journal(name: str) -> Place:
+    return SHELF / f".journal-{name}.json"  # no model's name begins with a dot
 
 
 def _version(candidate: Candidate, version: int) -> ModelVersion:
