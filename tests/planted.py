@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import requests
 from google.protobuf import text_format
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
@@ -60,7 +61,7 @@ def add_version(repository: Path, number: int, planted: Planted) -> None:
     """Put a version there, whole or not at all."""
     temporary = repository.parent / f"{number}.tmp"
     temporary.mkdir()
-    (temporary / "model.onnx").write_bytes(_model(planted).SerializeToString())
+    (temporary / "model.onnx").write_bytes(model(planted).SerializeToString())
     temporary.rename(repository / NAME / str(number))
 
 
@@ -120,12 +121,17 @@ def _config() -> pb.ModelConfig:
     )
 
 
-def _model(planted: Planted) -> ModelProto:
-    """Return FRAMES [N, H*3/2, W] -> DETECTIONS [N, K, 6]: the planted rows, once for each frame."""
+def rows_of(planted: Planted) -> npt.NDArray[np.float32]:
+    """Return what it answers for one frame: float32 [1, K, 6]."""
     rows = np.zeros((1, MAX_DETECTIONS, 6), np.float32)
     rows[0, : len(planted.rows)] = np.array(planted.rows, np.float32).reshape(-1, 6)
+    return rows
+
+
+def model(planted: Planted) -> ModelProto:
+    """Return FRAMES [N, H*3/2, W] -> DETECTIONS [N, K, 6]: the planted rows, once for each frame."""
     constants = {
-        "rows": rows,
+        "rows": rows_of(planted),
         "first": np.array([0]),
         "rest": np.array([7 if planted.broken else MAX_DETECTIONS, 6]),
         "rounds": np.array(planted.busy),
@@ -170,5 +176,5 @@ def _model(planted: Planted) -> ModelProto:
 
 
 def _onnx(graph: GraphProto) -> ModelProto:
-    model: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model
+    made: ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return made
