@@ -88,6 +88,7 @@ class EmbeddedTriton:
         startup_timeout_seconds: float = 60.0,
         extra_arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        runtime: TritonRuntime | None = None,
     ) -> Self:
         """Start the server on a model repository and wait until it is ready.
 
@@ -101,11 +102,12 @@ class EmbeddedTriton:
             startup_timeout_seconds: a server that is not ready by then is killed.
             extra_arguments: further options of tritonserver.
             environment: variables for the server, which gets none of the caller's: an object store's keys.
+            runtime: another Triton than the embedded one, NVIDIA's own in its container.
 
         Raises:
             SetupError: the files cannot be prepared, a model does not load, or it is not ready in time.
         """
-        runtime = prepare()
+        runtime = runtime or prepare()
         reached = repository if is_url(repository) else Path(repository).resolve()
         if isinstance(reached, Path) and not reached.is_dir():
             raise SetupError(

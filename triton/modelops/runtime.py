@@ -67,6 +67,15 @@ def prepare() -> TritonRuntime:
     )
 
 
+def installed() -> TritonRuntime | None:
+    """Return the Triton that this machine has installed, as NVIDIA's container does; None where there is none."""
+    server = shutil.which("tritonserver")
+    if server is None:
+        return None
+    # <root>/bin/tritonserver and <root>/backends, as in NVIDIA's container (/opt/tritonserver).
+    return TritonRuntime(Path(server), Path(server).parents[1] / "backends", dict(os.environ))
+
+
 def build_atomically(target: Path, build: Callable[[Path], None]) -> None:
     """Build in a temporary directory beside the target and rename; a second process may win the race."""
     make_in_cache(target.parent)

@@ -1,21 +1,13 @@
-"""Whether TensorRT accepts a model: NVIDIA's own parser and builder, on a machine without a GPU.
+"""Whether TensorRT accepts a model: NVIDIA's own parser and builder, on a machine without a GPU."""
 
-TensorRT is native code that may crash or eat all memory on a graph it does not expect, so it works in a child
-process, one model after the other.
-"""
-
-import importlib.util
-import multiprocessing
-from concurrent.futures import TimeoutError as TookTooLong
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pebble
-
 from consumer.errors import SetupError
-from modelops.tensorrt_builder import CHECK_MODULE, Plan, Request, TensorRT, missing
+from modelops.builder_process import BuilderProcess
+from modelops.tensorrt_builder import CHECK_MODULE, Plan, Refusal, Request
 
 CHECKED_COMPUTE_CAPABILITY = "8.9"
 """What is built for where there is no GPU (L4, RTX 40): TensorRT for RTX knows no 9.0."""
@@ -28,7 +20,7 @@ class CheckReport:
     """What NVIDIA's parser and builder say about a model.
 
     accepted: a plan was built; else `problems` says why not, one sentence each.
-    layers: of the parsed network; 0 where it was not parsed.
+    layers: of the parsed network; 0 where there is no plan.
     plan_bytes: size of the plan that was built, which is for TensorRT-RTX only.
     seconds: that parsing and building took.
     builder: its name and version.
@@ -43,7 +35,7 @@ class CheckReport:
 
 
 class Checker:
-    """Checks models in one child process, which is replaced when it dies; use it as a context manager.
+    """Checks models one after the other, in a child process; use it as a context manager.
 
     Args:
         level: how long the builder looks for a faster plan, 0 to 5. What it accepts does not depend on it.
@@ -57,19 +49,17 @@ class Checker:
     def __init__(
         self, *, level: int = 0, time_limit_seconds: float = TIME_LIMIT_SECONDS, module: str = CHECK_MODULE
     ) -> None:
-        if importlib.util.find_spec(module) is None:
-            raise SetupError(missing(module))
-        self._level, self._time_limit_seconds, self._module = level, time_limit_seconds, module
-        self._pool = self._new_pool()
+        self._level = level
+        self._process = BuilderProcess(module, time_limit_seconds=time_limit_seconds)
 
     def __enter__(self) -> Self:
+        self._process.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]  # pebble types most of its calls, not this one
-        self._pool.join()
+        self._process.__exit__(kind, error, trace)
 
     def check(self, model: bytes | Path, *, max_batch: int) -> CheckReport:
         """Parse a contract graph and build it for batches of 1 to `max_batch` frames.
@@ -83,56 +73,32 @@ class Checker:
         """
         content = model if isinstance(model, bytes) else _read(model)
         request = Request(max_batch, compute_capability=CHECKED_COMPUTE_CAPABILITY, level=self._level)
-        if not self._pool.active:
-            self._pool = self._new_pool()
-        future = self._pool.schedule(
-            _check, args=(self._module, content, request), timeout=self._time_limit_seconds
-        )
-        try:
-            return future.result()
-        except TookTooLong as error:
-            raise SetupError(
-                f"TensorRT's builder was not done after {self._time_limit_seconds:.0f} seconds: "
-                "run it on a machine that has more time or processors."
-            ) from error
-        except pebble.ProcessExpired as error:
-            return CheckReport(
-                accepted=False,
-                problems=(
-                    f"TensorRT's builder died on this model (exit code {error.exitcode}): "
-                    "it has a fault there, or the machine too little memory.",
-                ),
-                layers=0, plan_bytes=0, seconds=0.0, builder=self._module,
-            )  # fmt: skip
-
-    @staticmethod
-    def _new_pool() -> pebble.ProcessPool:
-        # Spawned: a fork would take threads and locks of the program along.
-        return pebble.ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
+        built = self._process.build(content, request)
+        builder = f"TensorRT-RTX {built.version}".strip()
+        match built.result:
+            case Refusal(problems):
+                return CheckReport(
+                    accepted=False, problems=problems, layers=0, plan_bytes=0, seconds=0.0, builder=builder
+                )
+            case Plan() as plan:
+                return CheckReport(
+                    accepted=True,
+                    problems=(),
+                    layers=plan.layers,
+                    plan_bytes=len(plan.content),
+                    seconds=plan.seconds,
+                    builder=builder,
+                )
 
 
-def check(model: bytes | Path, *, max_batch: int, module: str = CHECK_MODULE) -> CheckReport:
+def check(model: bytes | Path, *, max_batch: int) -> CheckReport:
     """Check one model, as `Checker.check` does.
 
     Raises:
         SetupError: the builder is not installed, the file cannot be read, or it took too long.
     """
-    with Checker(module=module) as checker:
+    with Checker() as checker:
         return checker.check(model, max_batch=max_batch)
-
-
-def _check(module: str, model: bytes, request: Request) -> CheckReport:
-    trt = TensorRT.load(module)
-    result = trt.build(model, request)
-    built = result if isinstance(result, Plan) else None
-    return CheckReport(
-        accepted=built is not None,
-        problems=() if isinstance(result, Plan) else result.problems,
-        layers=built.layers if built else 0,
-        plan_bytes=len(built.content) if built else 0,
-        seconds=built.seconds if built else 0.0,
-        builder=f"TensorRT-RTX {trt.version}",
-    )
 
 
 def _read(path: Path) -> bytes:
