@@ -68,7 +68,7 @@ def prepare() -> TritonRuntime:
 
 
 def installed() -> TritonRuntime | None:
-    """Return the Triton that this machine has installed, as NVIDIA's container does; None where there is none."""
+    """Return the Triton that is installed here, as in NVIDIA's container; None where there is none."""
     server = shutil.which("tritonserver")
     if server is None:
         return None
