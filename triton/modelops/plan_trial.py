@@ -1,0 +1,96 @@
+"""A trial: a version run by a Triton of its own, as it will be served, before its files get their place."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from consumer.errors import SetupError
+from modelops.addresses import Address
+from modelops.config_pbtxt import CONFIG_FILE
+from modelops.embedded import EmbeddedTriton
+from modelops.fleet import Pod
+from modelops.runtime import TritonRuntime
+
+_START_SECONDS = 600.0
+"""A plan is loaded, its CUDA graphs are recorded and the warmup is run before the server is ready."""
+
+_ANSWER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried.
+
+    config: text of the configuration that the version will be served with.
+    files: content of the version's files by their names.
+    """
+
+    name: str
+    version: int
+    config: str
+    files: Mapping[str, bytes]
+
+
+def replay(
+    trial: Trial, frames: npt.NDArray[np.uint8], *, runtime: TritonRuntime | None, on_gpu: bool
+) -> npt.NDArray[np.float32]:
+    """Ask a Triton that serves nothing but the trial about frames, in batches of every size that it takes.
+
+    Args:
+        trial: what is tried.
+        frames: uint8 [N, H*3/2, W] of the contract.
+        runtime: the Triton to start; None for the embedded one.
+        on_gpu: whether there is one; without, the instances of the configuration are put on the CPU, where
+            the embedded Triton runs the ONNX file beside a plan.
+
+    Returns:
+        float32 [N, K, 6] of the contract.
+
+    Raises:
+        SetupError: the version does not load, or does not answer.
+    """
+    config = text_format.Parse(trial.config, model_config_pb2.ModelConfig())
+    if not on_gpu:
+        for group in config.instance_group:
+            group.kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
+    with tempfile.TemporaryDirectory(prefix="vault-ml-trial-") as temporary:
+        model = Path(temporary) / trial.name
+        version = model / str(trial.version)
+        try:
+            version.mkdir(parents=True)
+            (model / CONFIG_FILE).write_text(text_format.MessageToString(config))
+            for file, content in trial.files.items():
+                (version / file).write_bytes(content)
+        except OSError as error:
+            raise SetupError(f"The trial needs room in {temporary}: {error}; set TMPDIR.") from error
+        with EmbeddedTriton.start(
+            Path(temporary),
+            model_config_name="",
+            models=[trial.name],
+            startup_timeout_seconds=_START_SECONDS,
+            runtime=runtime,
+        ) as server:
+            pod = Pod(Address(server.address, server.grpc_port), None)
+            try:
+                answers = [
+                    pod.rows(trial.name, trial.version, batch, _ANSWER_SECONDS)
+                    for batch in _batches(frames, max(1, config.max_batch_size))
+                ]
+            finally:
+                pod.close()
+    return np.concatenate(answers)
+
+
+def _batches(frames: npt.NDArray[np.uint8], most: int) -> list[npt.NDArray[np.uint8]]:
+    """Cut into batches of 1, 2, 4 ... frames and then of the most: a plan may err at one size alone."""
+    batches, size, first = [], 1, 0
+    while first < len(frames):
+        batches.append(frames[first : first + size])
+        first, size = first + size, min(2 * size, most)
+    return batches
