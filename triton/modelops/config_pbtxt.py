@@ -78,7 +78,7 @@ def config_files(served: Served) -> dict[str, str]:
             "TensorRT: build the plans with `vault-ml model build`, then start the server with\n"
             "# --model-config-name=tensorrt. Each GPU takes the plan of its compute capability.",
             f'platform: "tensorrt_plan"\ndefault_model_filename: "model.plan"\n{plans}',
-            "KIND_GPU", most, tuple(dict.fromkeys((1, most))), _CUDA_GRAPHS,
+            "KIND_GPU", most, tuple(dict.fromkeys((1, most))), _cuda_graphs(served),
         ),
         CONFIG_FILE: _Variant(
             "ONNX Runtime on a GPU. Variants for a CPU and for TensorRT are in configs/.",
@@ -93,9 +93,26 @@ def parameter(key: str, value: str) -> str:
     return f'parameters {{ key: "{key}" value {{ string_value: {_quoted(value)} }} }}\n'
 
 
-_CUDA_GRAPHS = """
-# One launch for the whole network instead of one for each of its kernels.
-optimization { cuda { graphs: true } }
+def _cuda_graphs(served: Served) -> str:
+    """CUDA graphs for batches of every size: of 1, 2, 4 ... frames; the sizes between take the next larger.
+
+    Left to itself, the backend records them for batches of 1 and of max_batch_size, and runs all others
+    without a word (triton-inference-server/tensorrt_backend, src/instance_state.cc, InitializeGraphSpecs). A
+    graph fits smaller batches only where the shape of the input is said with it (SetCudaGraphShape there).
+    """
+    shape = f'input {{ key: "{INPUT_NAME}" value {{ dim: [ {served.height * 3 // 2}, {served.width} ] }} }}'
+    most, smallest, lines = served.max_batch_size, 1, []
+    for size in [*(2**n for n in range(most.bit_length()) if 2**n < most), most]:
+        bound = f"graph_lower_bound {{ batch_size: {smallest} {shape} }}"
+        lines.append(f"  graph_spec {{ batch_size: {size} {shape} {bound} }}")
+        smallest = size + 1
+    graphs = "\n".join(lines)
+    return f"""
+# One launch for the whole network instead of one for each of its kernels; for batches of every size.
+optimization {{ cuda {{
+  graphs: true
+{graphs}
+}} }}
 """
 
 
