@@ -12,7 +12,7 @@ from consumer.errors import SetupError
 from modelops import runtime
 from modelops.config_pbtxt import TENSORRT_CONFIG_FILE, Served, config_files
 from modelops.graph import PixelFacts, build
-from modelops.plan_trial import Trial, replay
+from modelops.plan_trial import Trial, running
 from tests.modelops import little_models
 
 HEIGHT, WIDTH = 64, 96
@@ -41,7 +41,8 @@ def expected(model: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def test_the_configuration_for_tensorrt_answers_what_the_model_answers(trial: Trial, model: bytes) -> None:
-    rows = replay(trial, FRAMES, runtime=None, on_gpu=False)
+    with running(trial, runtime=None, on_gpu=False) as ask:
+        rows = ask(FRAMES)
     np.testing.assert_allclose(rows, expected(model), rtol=1e-3, atol=1e-3)
 
 
@@ -58,7 +59,8 @@ def test_the_triton_of_the_container_is_the_one_on_the_path(
     assert installed is not None
     assert installed.server == tmp_path / "bin" / "tritonserver"
 
-    rows = replay(trial, FRAMES[:3], runtime=installed, on_gpu=False)
+    with running(trial, runtime=installed, on_gpu=False) as ask:
+        rows = ask(FRAMES[:3])
 
     np.testing.assert_allclose(rows, expected(model)[:3], rtol=1e-3, atol=1e-3)
 
@@ -72,5 +74,8 @@ def test_without_tritonserver_on_the_path_none_is_installed(
 
 def test_a_version_that_does_not_load_is_said_so(trial: Trial) -> None:
     broken = replace(trial, files={"model.onnx": b"not a model", "model_cc89.plan": b"for a GPU"})
-    with pytest.raises(SetupError, match="ONNX Runtime cannot load"):
-        replay(broken, FRAMES[:1], runtime=None, on_gpu=False)
+    with (
+        pytest.raises(SetupError, match="ONNX Runtime cannot load"),
+        running(broken, runtime=None, on_gpu=False),
+    ):
+        pytest.fail("it must not run")

@@ -1,7 +1,8 @@
 """A trial: a version run by a Triton of its own, as it will be served, before its files get their place."""
 
+import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,38 +38,30 @@ class Trial:
     files: Mapping[str, bytes]
 
 
-def replay(
-    trial: Trial, frames: npt.NDArray[np.uint8], *, runtime: TritonRuntime | None, on_gpu: bool
-) -> npt.NDArray[np.float32]:
-    """Ask a Triton that serves nothing but the trial about frames, in batches of every size that it takes.
+Ask = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""Frames uint8 [N, H*3/2, W] of the contract, to rows float32 [N, K, 6]."""
+
+
+@contextlib.contextmanager
+def running(trial: Trial, *, runtime: TritonRuntime | None, on_gpu: bool) -> Iterator[Ask]:
+    """Run a Triton that serves nothing but the trial; it is asked in batches of every size that it takes.
 
     Args:
         trial: what is tried.
-        frames: uint8 [N, H*3/2, W] of the contract.
         runtime: the Triton to start; None for the embedded one.
         on_gpu: whether there is one; without, the instances of the configuration are put on the CPU, where
             the embedded Triton runs the ONNX file beside a plan.
 
-    Returns:
-        float32 [N, K, 6] of the contract.
-
     Raises:
-        SetupError: the version does not load, or does not answer.
+        SetupError: the version does not load, or (of the yielded function) does not answer.
     """
     config = text_format.Parse(trial.config, model_config_pb2.ModelConfig())
     if not on_gpu:
         for group in config.instance_group:
             group.kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
+    most = max(1, config.max_batch_size)
     with tempfile.TemporaryDirectory(prefix="vault-ml-trial-") as temporary:
-        model = Path(temporary) / trial.name
-        version = model / str(trial.version)
-        try:
-            version.mkdir(parents=True)
-            (model / CONFIG_FILE).write_text(text_format.MessageToString(config))
-            for file, content in trial.files.items():
-                (version / file).write_bytes(content)
-        except OSError as error:
-            raise SetupError(f"The trial needs room in {temporary}: {error}; set TMPDIR.") from error
+        _write(Path(temporary), trial, text_format.MessageToString(config))
         with EmbeddedTriton.start(
             Path(temporary),
             model_config_name="",
@@ -77,14 +70,29 @@ def replay(
             runtime=runtime,
         ) as server:
             pod = Pod(Address(server.address, server.grpc_port), None)
+
+            def ask(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+                batches = _batches(frames, most)
+                return np.concatenate(
+                    [pod.rows(trial.name, trial.version, batch, _ANSWER_SECONDS) for batch in batches]
+                )
+
             try:
-                answers = [
-                    pod.rows(trial.name, trial.version, batch, _ANSWER_SECONDS)
-                    for batch in _batches(frames, max(1, config.max_batch_size))
-                ]
+                yield ask
             finally:
                 pod.close()
-    return np.concatenate(answers)
+
+
+def _write(repository: Path, trial: Trial, config: str) -> None:
+    model = repository / trial.name
+    version = model / str(trial.version)
+    try:
+        version.mkdir(parents=True)
+        (model / CONFIG_FILE).write_text(config)
+        for file, content in trial.files.items():
+            (version / file).write_bytes(content)
+    except OSError as error:
+        raise SetupError(f"The trial needs room in {repository}: {error}; set TMPDIR.") from error
 
 
 def _batches(frames: npt.NDArray[np.uint8], most: int) -> list[npt.NDArray[np.uint8]]:
