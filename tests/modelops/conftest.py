@@ -1,22 +1,27 @@
 """What the tests of the model side share: a real detector, a real photo, processes that are cleaned up."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import requests
 
-from modelops import catalogue
+from modelops.repository import Repository
 
 PHOTO = Path(__file__).parents[2].parent / "shared" / "data" / "photos" / "dog.jpg"
 
 
 @pytest.fixture(scope="session")
 def yolox_nano() -> Path:
+    from modelops import catalogue
+
     return catalogue.fetch("yolox_nano").path
 
 
@@ -28,6 +33,43 @@ def dog() -> npt.NDArray[np.uint8]:
         f"The photo {PHOTO} is missing: this test needs ../shared beside the checkout."
     )
     return picture.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Host and port of an S3 on loopback; its keys are in the environment, as Triton and s3fs want them."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {
+        "AWS_ACCESS_KEY_ID": "anyone",
+        "AWS_SECRET_ACCESS_KEY": "anything",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in keys.items():
+            patch.setenv(name, value)
+        assert requests.put(f"http://{host}:{port}/models", timeout=30).ok
+        yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket_url(s3: str) -> str:
+    """Where a repository of this test alone may be, as Triton writes it."""
+    return f"s3://http://{s3}/models/{uuid4().hex}/repository"
+
+
+@pytest.fixture(params=["directory", "object store"])
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
+    """An empty repository of each kind."""
+    if request.param == "directory":
+        return Repository.open(tmp_path / "repository")
+    return Repository.open(request.getfixturevalue("bucket_url"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Self
 from consumer.errors import SetupError
 from consumer.rollout import companion_name
 from modelops.aliases import Aliases
+from modelops.object_store import credentials
 from modelops.ports import LOOPBACK, free_ports, require_free
 from modelops.repository import Repository
 from modelops.runtime import TritonRuntime, prepare
@@ -93,15 +94,14 @@ class EmbeddedTriton:
         """Start the server on a model repository and wait until it is ready.
 
         Args:
-            repository: the model repository, a directory or the URL of an object store; models are loaded
-                explicitly, so that tests can load and unload.
+            repository: the model repository: a directory, or the URL of an object store, whose keys it gets
+                from our environment. Models are loaded explicitly, so that tests can load and unload.
             model_config_name: `<model>/configs/<name>.pbtxt` is taken where it is there; "" for config.pbtxt.
             models: the models to load, each with its companion; None for every model in the repository.
             address: of 127.0.0.0/8: several servers on one port play the pods behind one name.
             grpc_port: and the other ports: free ones are chosen for None.
             startup_timeout_seconds: a server that is not ready by then is killed.
             extra_arguments: further options of tritonserver.
-            environment: variables for the server, which gets none of the caller's: an object store's keys.
             runtime: another Triton than the embedded one, NVIDIA's own in its container.
 
         Raises:
@@ -125,7 +125,7 @@ class EmbeddedTriton:
                 return cls._launch(
                     runtime=runtime, repository=reached, model_config_name=model_config_name,
                     models=served, companions=companions, address=address, ports=ports,
-                    extra_arguments=extra_arguments, environment=environment or {},
+                    extra_arguments=extra_arguments, environment=credentials(reached),
                     startup_timeout_seconds=startup_timeout_seconds,
                 )  # fmt: skip
             except SetupError as error:
