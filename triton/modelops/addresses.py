@@ -37,7 +37,7 @@ def resolve(
     """
     found: dict[Address, None] = {}
     for name in names:
-        parts = _TARGET.fullmatch(name)
+        parts = _TARGET.fullmatch(name.removeprefix("dns:///"))  # as the consumer's TRITON_URL may begin
         if parts is None or not 0 < int(parts["port"]) < 65536:
             raise SetupError(
                 f"{name!r} is no address of a Triton: write HOST:PORT with its gRPC port, like triton:8001."

@@ -18,10 +18,11 @@ from consumer.errors import SetupError
 from consumer.rollout import Rollout, companion_name
 from modelops import journal, rollouts
 from modelops.fleet import Answer, Fleet, Pod
+from modelops.golden import GoldenAnswer
 from modelops.journal import Entry
 from modelops.repository import GOLDEN_FILE, Repository
 from modelops.rollouts import Turn
-from modelops.selftest import Golden, read_golden, self_test
+from modelops.selftest import read_golden, self_test
 
 LOAD_SECONDS = 300.0
 """A version with many plans on a slow disk takes minutes."""
@@ -214,7 +215,7 @@ def _end_interrupted(site: Site, command: str) -> _Ended:
 
 
 def _bring_versions(
-    site: Site, wanted: Collection[int], gone: Collection[int], goldens: dict[int, Golden]
+    site: Site, wanted: Collection[int], gone: Collection[int], goldens: dict[int, GoldenAnswer]
 ) -> list[Answer[str]]:
     """Load the model on every pod and wait for its versions; then test those that are to be tested."""
     site.say(
@@ -264,7 +265,7 @@ def _write_rollout(site: Site, rollout: Rollout) -> None:
     site.repository.write_companion(site.model, replace(companion, rollout=rollout))
 
 
-def _golden(site: Site, version: int) -> Golden:
+def _golden(site: Site, version: int) -> GoldenAnswer:
     content = site.repository.read(site.model, version, GOLDEN_FILE)
     return read_golden(content, f"{site.repository.where(site.model, version)}/{GOLDEN_FILE}")
 

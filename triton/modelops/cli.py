@@ -10,11 +10,15 @@ import typer
 
 from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WIDTH
 from consumer.errors import SetupError
+from modelops.review_cli import app as review_app
+from modelops.rollout_cli import app as rollout_app
 
 DEFAULT_REPOSITORY = Path("model_repository")
 _LARGEST_SIDE_PIXELS = 4096
 
 app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
+app.add_typer(review_app)
+app.add_typer(rollout_app)
 
 
 @app.command()

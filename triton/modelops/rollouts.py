@@ -81,13 +81,18 @@ def promote(before: Rollout, version: int | None, now: datetime) -> Turn:
     return Turn(after, sentence, tested=frozenset({version}))
 
 
-def rollback(before: Rollout, now: datetime) -> Turn:
+def rollback(before: Rollout, now: datetime, others: Collection[int] = ()) -> Turn:
     """End the trial; where none runs, make the previous version live again.
 
     It is not tested anew: whatever it answers, somebody wants to be rid of the one that is live.
 
+    Args:
+        before: the state.
+        now: the time.
+        others: versions that one might go on with, for the sentence.
+
     Raises:
-        SetupError: there is no previous version.
+        SetupError: there is no previous version; names the others.
     """
     if before.candidate is not None:
         after = _next(before, now, candidate=None)
@@ -96,7 +101,11 @@ def rollback(before: Rollout, now: datetime) -> Turn:
             f"Version {before.candidate.version} is no longer on trial; version {before.live} answers all.",
         )
     if before.previous is None:
-        raise SetupError(f"There is no version to go back to: version {before.live} is live.")
+        named = ", ".join(map(str, sorted(others))) or "none"
+        raise SetupError(
+            f"Version {before.live} is live and there is no previous one to go back to: "
+            f"go on with another one by `vault-ml model promote` (there are: {named})."
+        )
     after = _next(before, now, live=before.previous, previous=None)
     return Turn(
         after,

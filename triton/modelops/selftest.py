@@ -11,8 +11,8 @@ from consumer.agreement import FloatArray, iou
 from consumer.detections import Detections, Placement, from_rows
 from consumer.errors import SetupError
 from modelops.fleet import Pod
+from modelops.golden import GoldenAnswer
 
-GOLDEN_FILE = "golden.npz"
 SCORE = 0.5
 """A box from here on must be there."""
 SCORE_OF_PARTNER = 0.4
@@ -24,14 +24,6 @@ SHARE = 0.9
 _NMS_IOU = 0.65
 _ANY_SIZE = 1 << 20
 """Pixels: wider than any network's picture, so that boxes stay as they are."""
-
-
-@dataclass(frozen=True)
-class Golden:
-    """What was asked and answered at export: uint8 [N, H*3/2, W] and float32 [N, K, 6]."""
-
-    frames: npt.NDArray[np.uint8]
-    rows: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Result:
         return self.matched / self.boxes if self.boxes else 1.0
 
 
-def read_golden(content: bytes, where: str) -> Golden:
+def read_golden(content: bytes, where: str) -> GoldenAnswer:
     """Read a version's golden.npz.
 
     Raises:
@@ -55,7 +47,7 @@ def read_golden(content: bytes, where: str) -> Golden:
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            golden = Golden(arrays["frames"], arrays["rows"])
+            golden = GoldenAnswer(arrays["frames"], arrays["rows"])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise SetupError(f"{where} cannot be read ({error}): export the version again.") from error
     frames, rows = golden.frames, golden.rows
@@ -67,7 +59,7 @@ def read_golden(content: bytes, where: str) -> Golden:
     return golden
 
 
-def self_test(pod: Pod, model: str, version: int, golden: Golden, timeout_seconds: float) -> Result:
+def self_test(pod: Pod, model: str, version: int, golden: GoldenAnswer, timeout_seconds: float) -> Result:
     """Ask one version on one pod about the golden frames; the first answers also warm it.
 
     Raises:
