@@ -137,7 +137,7 @@ def replay(
             )
             for name, answer in answers.items():
                 rows = answer(frame.i420[np.newaxis])[0]
-                tallies[name] += compare(expected, found_in(rows, frame, labels, nms_iou), labels)
+                tallies[name] += compare(expected, found_in(rows, frame, labels, nms_in_graph), labels)
             frames += 1
             boxes += len(_from(expected, SCORE))
             shown = Shown(picture, frame, tuple(expected))
@@ -162,9 +162,10 @@ def compare(expected: Sequence[Detection], found: Sequence[Detection], labels: C
 
 
 def found_in(
-    rows: npt.NDArray[np.float32], frame: NetworkFrame, labels: Sequence[str], nms_iou: float | None
+    rows: npt.NDArray[np.float32], frame: NetworkFrame, labels: Sequence[str], nms_in_graph: bool
 ) -> list[Detection]:
     """Read float32 [K, 6] rows as the consumer does, from PARTNER_SCORE on."""
+    nms_iou = None if nms_in_graph else NMS_IOU
     return named(from_rows(rows, frame.placement, score_threshold=PARTNER_SCORE, nms_iou=nms_iou), labels)
 
 
