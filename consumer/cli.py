@@ -3,23 +3,21 @@
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from consumer import __version__, logs
 from consumer.errors import SettingsError, SetupError, VaultMLError
 from consumer.media import FileMedia
 from consumer.results import Format
+from consumer.terminal import progress, sigterm_as_interrupt
 from modelops.cli import app as model_app
 
 if TYPE_CHECKING:
@@ -117,6 +115,9 @@ def detect(
     ] = None,
     score_threshold: Annotated[float | None, typer.Option(help="Leave lower scores out.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to ask.")] = None,
+    model_version: Annotated[
+        int | None, typer.Option(min=1, help="Its version, whichever of them is live.", show_default=False)
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.")] = None,
     repository: Annotated[
         Path | None,
@@ -127,7 +128,7 @@ def detect(
     """Look at local recordings; print one JSON line for each. Exit status 1 when any of them failed."""
     from consumer import detect as local
     from consumer import settings
-    from consumer.run import BACKSTOP_SECONDS, detector_settings
+    from consumer.parts import BACKSTOP_SECONDS, detector_settings
 
     given = {
         "TRITON_URL": ("--triton", triton),
@@ -146,8 +147,8 @@ def detect(
         url = loaded.triton_url
         if "TRITON_URL" not in loaded.origins:
             url = stack.enter_context(_embedded_triton(repository, loaded.triton_model))
-        worker = detector_settings(loaded, url)
-        bar = stack.enter_context(_progress("Looking at recordings", len(clips)))
+        worker = detector_settings(loaded, url, version=model_version)
+        bar = stack.enter_context(progress("Looking at recordings", len(clips)))
         results = local.detect(
             clips,
             worker,
@@ -233,7 +234,7 @@ def demo(
     logs.configure("warning", "auto")
     _make_directory(output)
     console = Console(stderr=True, highlight=False)
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         shown = demonstration.demonstrate(
             clips or [], output, predictions=predictions, say=partial(console.print, soft_wrap=True)
         )
@@ -272,34 +273,3 @@ def _embedded_triton(repository: Path | None, model: str) -> Iterator[str]:
         server = EmbeddedTriton.start(repository, models=[model])
     with server:
         yield server.grpc_url
-
-
-def _progress(what: str, total: int) -> Progress:
-    """Return a progress bar on standard error; it shows nothing where that is no terminal."""
-    console = Console(stderr=True)
-    progress = Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-        redirect_stdout=False,  # the lines of JSON are not for this console, which is standard error
-    )
-    progress.add_task(what, total=total)
-    return progress
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM end a command as Ctrl-C does, so that everything it started ends too."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,5 @@
 """Metrics: what happened, as Prometheus reads it. Every label has few values, so that the series stay few."""
 
-import re
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -8,33 +7,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from consumer.analysis import Analysis
 from consumer.errors import Part
-
-MOST_VALUES_PER_LABEL = 40
-"""Further values count as `other`: a series lives as long as the pod, in the server too."""
+from consumer.label_values import NUMBER, FewValues
+from consumer.trial_metrics import TrialMetrics
 
 _STAGE_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_WORD = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
-
-Stage = Literal["download", "decode", "wait", "inference", "deliver"]
-STAGES: tuple[Stage, ...] = ("download", "decode", "wait", "inference", "deliver")
+Stage = Literal["download", "decode", "wait", "inference", "compare", "deliver"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 PARTS: tuple[Part, ...] = get_args(Part)
 FRAME_FATES = ("decoded", "inferred", "not_sampled", "not_needed", "undecodable", "dropped")
 """The counts of a ledger that vault_ml_frames_total shows."""
-
-
-class _Words:
-    """Lets the first few values of a label through and calls the rest `other`."""
-
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __call__(self, word: str) -> str:
-        if not word or word in self._seen:
-            return word
-        if not _WORD.fullmatch(word) or len(self._seen) >= MOST_VALUES_PER_LABEL:
-            return "other"
-        self._seen.add(word)
-        return word
 
 
 class Metrics:
@@ -46,8 +27,9 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._outcomes, self._reasons, self._retry_reasons = _Words(), _Words(), _Words()
-        self._letter_reasons = _Words()
+        self._outcomes, self._reasons, self._retry_reasons = FewValues(), FewValues(), FewValues()
+        self._letter_reasons, self._versions = FewValues(), FewValues(NUMBER)
+        self.trials = TrialMetrics(registry)
         self._partitions: frozenset[tuple[str, int]] = frozenset()
         self._recordings = Counter(
             "vault_ml_recordings",
@@ -105,6 +87,12 @@ class Metrics:
             "Worker processes that died or hung and were replaced.",
             registry=registry,
         )
+        self._looks = Counter(
+            "vault_ml_model_recordings",
+            "Recordings looked at, by the model version that answered.",
+            ["version"],
+            registry=registry,
+        )
         self._model = Info("vault_ml_model", "The model version that answered last.", registry=registry)
         ProcessCollector(registry=registry)
         self._begin_at_zero()
@@ -143,6 +131,7 @@ class Metrics:
             if what in FRAME_FATES:
                 self._frames.labels(what).inc(sum(count.values()) if isinstance(count, Mapping) else count)
         if analysis.model_version:
+            self._looks.labels(self._versions(analysis.model_version)).inc()
             self.model_answered(analysis.model_name, analysis.model_version, analysis.model_digest)
 
     def model_answered(self, name: str, version: str, digest: str) -> None:

@@ -9,6 +9,8 @@ import structlog
 from consumer import dead_letter, results
 from consumer.analysis import Analysis
 from consumer.backlog import InHand
+from consumer.comparison import Comparison, Trial
+from consumer.diff_topic import DiffTopic
 from consumer.errors import BrokerAway, MessageTooLarge, VaultMLError
 from consumer.messages import OutgoingMessage
 from consumer.metrics import Metrics
@@ -55,8 +57,10 @@ class _Letter:
 class Outbox:
     """Turns outcomes into messages and sees them delivered."""
 
-    def __init__(self, sink: ResultSink, settings: OutboxSettings, metrics: Metrics) -> None:
-        self._sink, self._settings, self._metrics = sink, settings, metrics
+    def __init__(
+        self, sink: ResultSink, settings: OutboxSettings, metrics: Metrics, diffs: DiffTopic
+    ) -> None:
+        self._sink, self._settings, self._metrics, self._diffs = sink, settings, metrics, diffs
         self._resend: deque[tuple[float, _Letter]] = deque()
         self.undelivered = 0
         """Outcomes that the broker has not confirmed yet."""
@@ -68,8 +72,10 @@ class Outbox:
         """Whether something waits because the broker did not take it."""
         return bool(self._troubles)
 
-    def publish(self, recording: InHand, analysis: Analysis, costs: Costs) -> None:
-        """Send the result of a recording: looked at, or skipped."""
+    def publish(
+        self, recording: InHand, analysis: Analysis, costs: Costs, trial: Trial | None = None
+    ) -> None:
+        """Send the result of a recording, looked at or skipped; and what was compared on the way."""
         message = results.build_result(
             recording.event, analysis, recording.position, self._settings.max_message_bytes
         )
@@ -80,6 +86,10 @@ class Outbox:
         }
         if analysis.model_version:
             line["model"] = f"{analysis.model_name}/{analysis.model_version}"
+        if trial is not None:
+            self._diffs.take(trial)
+            if trial.comparison is not None:
+                line["compared"] = _in_words(trial.comparison)
         if analysis.partial_reasons:
             line["why"] = ", ".join(analysis.partial_reasons)
         self._send(
@@ -107,6 +117,7 @@ class Outbox:
     def turn(self, wait_seconds: float = 0.0) -> None:
         """Take in what the broker confirmed, and send again what it did not."""
         self._sink.poll(wait_seconds)
+        self._diffs.turn()
         now = time.monotonic()
         while self._resend and self._resend[0][0] <= now:
             self._post(self._resend.popleft()[1])
@@ -178,3 +189,10 @@ class Outbox:
             source=str(recording.position),
             seconds={name: round(seconds, 3) for name, seconds in stages.items()},
         )
+
+
+def _in_words(comparison: Comparison) -> str:
+    versions = f"{comparison.mode} {comparison.candidate.version} with live {comparison.live.version}"
+    if comparison.failed is not None:
+        return f"{versions}: failed ({comparison.failed})"
+    return f"{versions}: {comparison.matched} pairs"

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from consumer import errors
 from consumer.analysis import Analysis
+from consumer.comparison import Comparison, Trial
 from consumer.errors import VaultMLError
+from consumer.rollout import Rollout
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Report:
-    """Either an analysis or an error, and what it took."""
+    """Either an analysis or an error, what it took, and what the rollout made of an analysis."""
 
     result: Analysis | VaultMLError
     costs: Costs
+    trial: Trial | None = None
 
     def to_json(self) -> str:
         """Return the report as one line of JSON; an error travels as its class and its sentence."""
@@ -33,7 +36,14 @@ class Report:
         else:
             result = {"error": _public_name(type(self.result)), "sentence": str(self.result)}
         costs = {"seconds": self.costs.seconds, "bytes": self.costs.bytes_downloaded}
-        return json.dumps(result | {"costs": costs}, separators=(",", ":"))
+        trial = None
+        if self.trial is not None:
+            comparison = self.trial.comparison
+            trial = {
+                "rollout": self.trial.rollout.to_json(),
+                "comparison": None if comparison is None else comparison.to_json(),
+            }
+        return json.dumps(result | {"costs": costs, "trial": trial}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
@@ -41,9 +51,19 @@ class Report:
         fields = json.loads(text)
         costs = Costs(fields["costs"]["seconds"], fields["costs"]["bytes"])
         if "analysis" in fields:
-            return cls(Analysis.from_json(fields["analysis"]), costs)
+            return cls(Analysis.from_json(fields["analysis"]), costs, _trial(fields["trial"]))
         kind: type[VaultMLError] = getattr(errors, fields["error"])
         return cls(kind(fields["sentence"]), costs)
+
+
+def _trial(fields: dict[str, str | None] | None) -> Trial | None:
+    if fields is None:
+        return None
+    comparison = fields["comparison"]
+    return Trial(
+        Rollout.from_json(fields["rollout"] or ""),
+        None if comparison is None else Comparison.from_json(comparison),
+    )
 
 
 def _public_name(kind: type[VaultMLError]) -> str:

@@ -79,7 +79,7 @@ class Rollout:
                 candidate=None
                 if candidate is None
                 else Candidate(
-                    int(candidate["version"]), _mode(candidate["mode"]), float(candidate["percent"])
+                    int(candidate["version"]), to_mode(candidate["mode"]), float(candidate["percent"])
                 ),
                 withdrawn={int(version): str(since) for version, since in fields["withdrawn"].items()},
             )
@@ -119,7 +119,12 @@ def bucket_percent(source: str, key: str) -> float:
     return int.from_bytes(digest[:8], "big") % _BUCKETS * 100 / _BUCKETS
 
 
-def _mode(text: str) -> Mode:
+def to_mode(text: str) -> Mode:
+    """Return a word as a mode.
+
+    Raises:
+        ValueError: it is none.
+    """
     if text == "canary":
         return "canary"
     if text == "shadow":

@@ -1,4 +1,4 @@
-"""`vault-ml run`: puts the pod together from its settings, and starts it once all that it needs is there."""
+"""`vault-ml run`: puts the pod together, and starts it once all that it needs is there."""
 
 import signal
 import time
@@ -11,29 +11,26 @@ import structlog
 import tenacity
 from prometheus_client import CollectorRegistry
 
-from consumer.connection import KafkaConnection
 from consumer.detector import TritonDetector, TritonEndpoint
+from consumer.diff_topic import DiffTopic
 from consumer.endpoints import Endpoints, Health
-from consumer.errors import Outage, SetupError, StreamSetupError, VaultMLError
+from consumer.errors import BrokerAway, Outage, SetupError, StreamSetupError, VaultMLError
 from consumer.metrics import Metrics
 from consumer.outbox import Outbox, OutboxSettings
+from consumer.parts import BACKSTOP_SECONDS, attempt_seconds, kafka_connection, worker_settings
 from consumer.pool import WorkerPool
 from consumer.service import Service, ServiceLimits
-from consumer.settings import TRITON_SHARE, DetectSettings, Settings, secret_values
+from consumer.settings import Settings, secret_values
 from consumer.sink import ResultSink
 from consumer.stream import EventSource
 from consumer.vault import VaultClient, VaultSettings
-from consumer.worker import Look, WorkerSettings, work
+from consumer.worker import WorkerSettings, work
 
 _log = structlog.get_logger("vault-ml")
 
 LONGEST_START_WAIT_SECONDS = 15.0
-
-DOWNLOAD_SHARE = 0.6
-"""Of the time for one attempt: a slow Vault must be found out by the client, which can say so."""
-
-BACKSTOP_SECONDS = 30.0
-"""After the time for one attempt, before its worker is ended: for a last /ping and the model's answer."""
+FLUSH_SECONDS = 1.0
+"""For the last comparisons, once the results are out and the group is left."""
 
 
 def run(settings: Settings) -> None:
@@ -82,11 +79,12 @@ def _serve(
         max_message_bytes=settings.max_message_bytes,
         secrets=secret_values(settings),
     )
-    sink = ResultSink(connection, max_message_bytes=settings.max_message_bytes)
+    open_sink = partial(ResultSink, connection, max_message_bytes=settings.max_message_bytes)
+    sink, diffs = open_sink(), DiffTopic(settings.queue_comparison, open_sink, metrics.trials)
     source = EventSource(connection, group=settings.kafka_group, topic=settings.queue_name)
     service = Service(
         source=source,
-        outbox=Outbox(sink, outbox_settings, metrics),
+        outbox=Outbox(sink, outbox_settings, metrics, diffs),
         pool=pool,
         limits=ServiceLimits(
             workers=settings.workers,
@@ -98,14 +96,17 @@ def _serve(
         stop=stop,
     )
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("contract", lambda: _check_contract(workers.triton, metrics)),
+        ("contract", lambda: _check_contract(workers.triton, metrics, diffs)),
         ("vault", lambda: _check_vault(workers.vault)),
         ("kafka", lambda: _check_topics(source, sink, settings)),
     ]
     for name, check in checks:
         if not _wait_for(name, check, health, stop):
             return
-    service.run()
+    try:
+        service.run()
+    finally:
+        diffs.flush(FLUSH_SECONDS)
 
 
 def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) -> bool:
@@ -146,14 +147,16 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
     return not stop.is_set()
 
 
-def _check_contract(endpoint: TritonEndpoint, metrics: Metrics) -> str:
+def _check_contract(endpoint: TritonEndpoint, metrics: Metrics, diffs: DiffTopic) -> str:
     # A server that takes no notice of us must not hold up the beat of the loop.
     with TritonDetector(replace(endpoint, timeout_seconds=min(endpoint.timeout_seconds, 10.0))) as detector:
         contract = detector.read_contract()
-    for version in contract.versions.values():
-        metrics.model_answered(contract.model, version.version, version.digest)
-    versions = ", ".join(sorted(contract.versions))
-    return f"model {contract.model}, versions {versions}, {contract.width}x{contract.height}"
+    rollout = contract.rollout
+    live, trial = contract.versions[str(rollout.live)], rollout.candidate
+    metrics.model_answered(contract.model, live.version, live.digest)
+    diffs.follow(rollout)
+    beside = "" if trial is None else f", {trial.mode} of version {trial.version} at {trial.percent:g} %"
+    return f"model {contract.model}, live version {live.version}{beside}, {contract.width}x{contract.height}"
 
 
 def _check_vault(vault_settings: VaultSettings | None) -> str:
@@ -171,55 +174,8 @@ def _check_topics(source: EventSource, sink: ResultSink, settings: Settings) -> 
     except StreamSetupError as error:
         # Results can flow without it; the first event that needs it is held until it is there.
         _log.warning("dead letters have nowhere to go", why=str(error))
+    try:
+        sink.ensure_topic(settings.queue_comparison, like=1)
+    except (StreamSetupError, BrokerAway) as error:
+        _log.info("comparisons have nowhere to go", why=str(error))  # which matters only in a rollout
     return f"topic {settings.queue_name} with {partitions} partitions"
-
-
-def kafka_connection(settings: Settings) -> KafkaConnection:
-    """Return how the settings say that Kafka is reached."""
-    password = settings.kafka_password
-    return KafkaConnection(
-        brokers=settings.kafka_broker,
-        security=settings.kafka_security,
-        mechanism=settings.kafka_mechanism,
-        username=settings.kafka_username,
-        password=password.get_secret_value() if password else None,
-        ca_file=str(settings.kafka_ca_file) if settings.kafka_ca_file else None,
-    )
-
-
-def detector_settings(settings: DetectSettings, triton_url: str) -> WorkerSettings:
-    """Return what the settings say for worker processes that look at local files."""
-    return WorkerSettings(
-        look=Look(settings.number_of_predictions, settings.score_threshold, settings.nms_iou),
-        triton=TritonEndpoint(
-            triton_url,
-            settings.triton_model,
-            min(settings.triton_timeout, settings.recording_time_limit * TRITON_SHARE),
-            settings.triton_in_flight,
-        ),
-        log_level=settings.log_level,
-        log_format=settings.log_format,
-    )
-
-
-def attempt_seconds(settings: Settings) -> float:
-    """Return how long one attempt at a recording may take: never longer than all attempts together."""
-    return min(settings.recording_time_limit, settings.recording_deadline)
-
-
-def worker_settings(settings: Settings) -> WorkerSettings:
-    """Return what the settings say for the worker processes."""
-    return replace(
-        detector_settings(settings, settings.triton_url),
-        vault=VaultSettings(
-            api_url=settings.vault_api_url,
-            access_key=settings.vault_access_key.get_secret_value(),
-            secret_key=settings.vault_secret_key.get_secret_value(),
-            ca_file=settings.vault_ca_file,
-            signed_url_hosts=settings.signed_url_hosts,
-            connect_timeout_seconds=settings.vault_timeout,
-            read_timeout_seconds=settings.vault_timeout,
-            download_deadline_seconds=attempt_seconds(settings) * DOWNLOAD_SHARE,
-            max_recording_bytes=settings.max_recording_bytes,
-        ),
-    )

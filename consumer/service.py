@@ -204,7 +204,7 @@ class Service:
         if isinstance(report.result, Analysis):
             self._gate.answered(now, inferred=bool(report.result.model_version))
             self._gate.forget(str(recording.position))
-            self._outbox.publish(recording, report.result, report.costs)
+            self._outbox.publish(recording, report.result, report.costs, report.trial)
             return
         error = report.result
         if isinstance(error, WorkerDied):

@@ -133,6 +133,14 @@ class Settings(DetectSettings):
             default_words="`<QUEUE_NAME>.dead-letter`",
         ),
     ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
+    queue_comparison: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic for comparisons of two model versions, while one is on trial; created like that one.",
+            "a topic's name",
+            default_words="`<QUEUE_NAME>.comparison`",
+        ),
+    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.comparison")
     kafka_broker: Annotated[
         setting_types.Brokers,
         Variable(

@@ -220,7 +220,7 @@ def _login_conflicts(
 
 def _topic_conflicts(values: Mapping[str, Any], found: Mapping[str, Found]) -> Iterator[str]:
     taken: dict[str, str] = {}
-    for name in ("QUEUE_NAME", "QUEUE_TARGET", "QUEUE_DEAD_LETTER"):
+    for name in ("QUEUE_NAME", "QUEUE_TARGET", "QUEUE_DEAD_LETTER", "QUEUE_COMPARISON"):
         topic = values.get(name.lower())
         label = found[name].label if name in found else name
         if topic in taken:

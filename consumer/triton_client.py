@@ -110,7 +110,7 @@ class TritonClient:
         try:
             answer = self._client.get_model_config(model, as_json=True, client_timeout=timeout_seconds)
         except InferenceServerException as error:
-            if _status(error) == "NOT_FOUND" and self._is_ready():
+            if _status(error) == "NOT_FOUND" and self._is_live():
                 return None
             raise self._named(error) from error
         config: dict[str, Any] = answer["config"]
@@ -186,8 +186,8 @@ class TritonClient:
         where, model = f"Triton at {self.endpoint.url}", self.endpoint.model
         named: VaultMLError
         version_missing = version is not None and _not_served(status, said, version)
-        if (version_missing or status == "NOT_FOUND") and not self._is_ready():
-            # A draining server says so of what it had: believe it only when the server is ready.
+        if (version_missing or status == "NOT_FOUND") and not self._is_live():
+            # A server that ends says so of what it had: believe it only of one that lives.
             named = TritonAway(f"{where} is shutting down or starting.")
         elif version_missing:
             named = ModelChanged(f"{where} does not serve version {version} of model {model!r} now.")
@@ -208,9 +208,10 @@ class TritonClient:
             )
         return named
 
-    def _is_ready(self) -> bool:
+    def _is_live(self) -> bool:
         try:
-            return bool(self._client.is_server_ready(client_timeout=self.endpoint.timeout_seconds))
+            # "Ready" it would also deny while it loads or unloads a version of any model.
+            return bool(self._client.is_server_live(client_timeout=self.endpoint.timeout_seconds))
         except InferenceServerException:
             return False
 

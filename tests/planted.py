@@ -101,6 +101,12 @@ def load(http_url: str, model: str) -> None:
     assert answer.ok, answer.text
 
 
+def unload(http_url: str, model: str) -> None:
+    """Have a running Triton forget a model until it is loaded again."""
+    url = f"http://{http_url}/v2/repository/models/{model}/unload"
+    assert requests.post(url, json={}, timeout=SECONDS).ok
+
+
 def _config() -> pb.ModelConfig:
     parameters = {
         Parameter.CONTRACT: "1",

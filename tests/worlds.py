@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from consumer.comparison import Comparison
 from consumer.standin_vault import StandinVault
 from consumer.topics import Record, produce, read_topic
 from tests.brokers.kafka import KafkaBroker
@@ -37,6 +38,14 @@ class World:
     @property
     def letters_topic(self) -> str:
         return f"{self.source}.dead-letter"
+
+    @property
+    def comparisons_topic(self) -> str:
+        return f"{self.source}.comparison"
+
+    def comparisons(self, count: int, seconds: float = SECONDS) -> list[Comparison]:
+        records = self.read(self.comparisons_topic, count, seconds)
+        return [Comparison.from_json(record.value or b"") for record in records]
 
     def pod(self, **changed: str) -> Pod:
         environ = {

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.analysis import Analysis
-from consumer.metrics import FRAME_FATES, MOST_VALUES_PER_LABEL, PARTS, STAGES, Metrics
+from consumer.label_values import MOST_VALUES_PER_LABEL
+from consumer.metrics import FRAME_FATES, PARTS, STAGES, Metrics
 
 ANALYSIS = Analysis(
     outcome="done",

@@ -276,6 +276,8 @@ def test_a_login_without_kafka_security_is_asked_which_rather_than_sent_in_the_c
         ({"QUEUE_TARGET": "recordings"}, "QUEUE_TARGET"),
         ({"QUEUE_DEAD_LETTER": "recordings"}, "QUEUE_DEAD_LETTER"),
         ({"QUEUE_DEAD_LETTER": "results"}, "QUEUE_DEAD_LETTER"),
+        ({"QUEUE_COMPARISON": "results"}, "QUEUE_COMPARISON"),
+        ({"QUEUE_COMPARISON": "recordings"}, "QUEUE_COMPARISON"),
         ({"QUEUE_TARGET": "recordings.dead-letter"}, "QUEUE_DEAD_LETTER"),
     ],
 )
@@ -284,9 +286,9 @@ def test_results_cannot_go_where_events_come_from(names: dict[str, str], first: 
     assert problem.startswith(f"{first} ")
 
 
-def test_a_topic_whose_dead_letter_topic_has_too_long_a_name_is_a_problem() -> None:
-    (problem,) = problems_of(MINIMAL | {"QUEUE_NAME": "x" * 245})
-    assert problem.startswith("QUEUE_DEAD_LETTER ")
+def test_a_topic_whose_own_topics_have_too_long_names_is_a_problem() -> None:
+    problems = problems_of(MINIMAL | {"QUEUE_NAME": "x" * 245})
+    assert [problem.split()[0] for problem in problems] == ["QUEUE_DEAD_LETTER", "QUEUE_COMPARISON"]
 
 
 def test_a_port_that_kubernetes_put_there_for_a_service_is_explained() -> None:
