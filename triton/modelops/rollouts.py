@@ -182,10 +182,9 @@ def numbered(before: Rollout, after: Rollout) -> Rollout:
 
 def summary(rollout: Rollout) -> str:
     """Say in one sentence who answers."""
-    trial_said = (
-        f", version {rollout.candidate.version}: {said(rollout.candidate)}" if rollout.candidate else ""
-    )
-    return f"version {rollout.live} is live{trial_said}."
+    candidate = rollout.candidate
+    beside = f", version {candidate.version} is on trial ({said(candidate)})" if candidate else ""
+    return f"version {rollout.live} is live{beside}."
 
 
 def state_of(rollout: Rollout, version: int, *, served: bool) -> str:
