@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from modelops.network import grid_points
+from modelops.grids import grid_points
 from modelops.nodes import Nodes
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

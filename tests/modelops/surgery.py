@@ -117,9 +117,11 @@ class Surgery:
         return best, self.nodes("ArgMax", scores, axis=2, keepdims=0)
 
     def normalised(self, centre: str, size: str) -> str:
-        """Centre boxes as shares of the picture."""
+        """Centre boxes as shares of the picture, between 0 and 1 as a sigmoid leaves them."""
         sides = np.array([self.width, self.height, self.width, self.height], dtype=np.float32)
-        return self.nodes("Div", self.nodes("Concat", centre, size, axis=2), self.nodes.constant(sides))
+        pixels = self.nodes("Concat", centre, size, axis=2)
+        shares = self.nodes("Div", pixels, self.nodes.constant(sides))
+        return self.nodes("Clip", shares, self.number(0), self.number(1))
 
     def take(self, tensor: str, name: str) -> str:
         """Give a tensor the name of an output."""

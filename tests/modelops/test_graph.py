@@ -15,7 +15,8 @@ from consumer.errors import SetupError
 from consumer.frames import from_bgr
 from modelops import graph, network
 from modelops.graph import PixelFacts
-from modelops.heads import DARKNET_METADATA
+from modelops.heads_darknet import DARKNET_METADATA
+from modelops.nodes import Nodes
 from modelops.reference import Reference, letterbox
 from tests.modelops import little_models
 
@@ -193,7 +194,7 @@ def test_an_ultralytics_export_equals_the_plain_way(tmp_path: Path, dog: Picture
     rows = _answer(_session(built), frame)[0]
     expected, _ = reference.rows(grey)
 
-    assert built.family == "ultralytics"
+    assert built.layout == "ultralytics"
     assert np.abs(rows[:, 4] - expected[: len(rows), 4]).max() < 0.02
     assert np.abs(rows[:20, :4] - expected[:20, :4]).max() < 5
 
@@ -206,11 +207,12 @@ def test_a_size_that_is_no_multiple_of_32_is_refused(size: tuple[int, int]) -> N
 
 def test_an_unknown_head_is_refused_with_what_the_file_answers() -> None:
     source = little_models.yolox(64, 64)
-    source.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 77
+    nodes = Nodes("test", 17)
+    nodes("Identity", nodes.slice("output", 1, 0, 77), output="cut")
+    nodes.put(source.graph, in_front=False)
+    source.graph.output[0].CopyFrom(onnx.ValueInfoProto(name="cut"))
 
-    with pytest.raises(
-        SetupError, match=r"answers \[\[1, 77, 8\]\], which is none of the known heads: YOLOX"
-    ):
+    with pytest.raises(SetupError, match=r"answers cut \[N, 77, 8\] for pictures of 64x64, which is none of"):
         graph.build(source, YOLOX_PIXELS, height=64, width=64)
 
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from consumer.errors import SetupError
-from modelops import network
+from modelops import network, reshapes
 from tests.modelops import little_models
 
 
@@ -78,12 +78,12 @@ def test_the_source_model_is_left_as_it_was(yolox_nano: Path) -> None:
 def test_a_reshape_follows_size_and_batch(
     old_in: list[int], old_out: list[int], new_in: list[int | None], expected: list[int]
 ) -> None:
-    assert network.reshape_target(old_in, old_out, new_in, (640, 640), (384, 640)) == expected
+    assert reshapes.reshape_target(old_in, old_out, new_in, (640, 640), (384, 640)) == expected
 
 
 def test_a_reshape_that_is_not_understood_is_refused() -> None:
     with pytest.raises(SetupError, match=r"Reshape to \[7, 7\] belongs to pictures of 640x640"):
-        network.reshape_target([1, 49], [1, 7, 7], [None, 60], (640, 640), (384, 640))
+        reshapes.reshape_target([1, 49], [1, 7, 7], [None, 60], (640, 640), (384, 640))
 
 
 def test_a_constant_of_the_old_size_that_is_not_understood_is_refused() -> None:

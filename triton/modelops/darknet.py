@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from consumer.errors import SetupError
 from modelops.graph import PixelFacts
-from modelops.heads import DARKNET_METADATA
+from modelops.heads_darknet import DARKNET_METADATA
 from modelops.nodes import Nodes
 
 CONVERTER_VERSION = 1

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, checker, helper, shape_inference
 
-from consumer.contract import DEFAULT_MAX_DETECTIONS, INPUT_NAME, OUTPUT_NAME, SIZE_MULTIPLE
+from consumer.contract import DEFAULT_MAX_DETECTIONS, INPUT_NAME, OUTPUT_NAME, SIZE_MULTIPLE, Resize
 from consumer.errors import SetupError
-from modelops.heads import identify
-from modelops.network import at_size, image_input
+from modelops.answers import ask
+from modelops.heads import RT_DETR, identify
+from modelops.network import at_size, network_inputs
 from modelops.nodes import Nodes
 
 Colour = Literal["rgb", "bgr"]
@@ -26,12 +27,16 @@ _LUMA, _CHROMA_BLACK, _LUMA_BLACK = 255 / 219, 128.0, 16.0
 class PixelFacts:
     """What a network expects in its picture; never guessed.
 
-    colour: order of the three planes. scale: white is 1 or 255. No mean, no deviation: none of the supported
-    families has them.
+    colour: order of the three planes. scale: white is 1 or 255. resize: whether pictures keep their shape.
+    No mean, no deviation: none of the supported families has them.
     """
 
     colour: Colour
     scale: Scale
+    resize: Resize = "letterbox"
+
+    def __str__(self) -> str:
+        return f"--colour {self.colour} --scale {self.scale} --resize {self.resize}"
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,14 @@ class ContractGraph:
     """A model that keeps the contract; sizes in pixels."""
 
     model: ModelProto
-    family: str
+    layout: str
     height: int
     width: int
     max_detections: int
     classes: int
+    resize: Resize
+    nms_in_graph: bool
+    """The rows are final boxes: the consumer suppresses nothing."""
     raw_outputs: tuple[str, ...]
     """Tensors inside the graph that the network itself answers, before decoding."""
 
@@ -55,18 +63,32 @@ def build(
     height: int,
     width: int,
     max_detections: int = DEFAULT_MAX_DETECTIONS,
+    layout: str | None = None,
+    labels: int | None = None,
 ) -> ContractGraph:
     """Wrap a detector's network into the contract graph.
 
+    Args:
+        source: the detector; left as it is.
+        pixels: what it expects in its picture.
+        height: of the network's picture in pixels, as width a multiple of 32.
+        width: of the network's picture in pixels.
+        max_detections: rows of the answer, fewer where the network has fewer candidates.
+        layout: of its answer, as in `--layout`; None where only one fits.
+        labels: how many class names there are; needed where the answer does not show the number of classes.
+
     Raises:
-        SetupError: an unknown head, a size that is no multiple of 32, or a network that cannot be rewritten.
+        SetupError: an unknown head, a size that will not do, or a network that cannot be rewritten.
     """
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or min(height, width) <= 0:
         raise SetupError(
             f"The size {height}x{width} will not do: height and width must be multiples of {SIZE_MULTIPLE}."
         )
-    head = identify(source, height, width)
-    model = at_size(source, height, width)
+    head = identify(ask(source, height, width, labels), height, width, layout)
+    inputs = network_inputs(source)
+    if head.layout == RT_DETR and inputs.own_size is not None:
+        check_own_size(inputs.own_size, (height, width))
+    model = at_size(source, height, width, head.outputs)
     graph = model.graph
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset > NEWEST_OPSET:
@@ -74,14 +96,12 @@ def build(
             f"The file uses opset {opset}; export it again with opset {NEWEST_OPSET} or older, "
             "the newest that the server loads."
         )
-    outputs = [value.name for value in graph.output]
-
     before = Nodes("contract_in", opset)
-    _picture(before, image_input(model)[0], pixels, height, width)
+    _picture(before, inputs.picture, pixels, height, width)
     before.put(graph, in_front=True)
 
     after = Nodes("contract_out", opset)
-    candidates = head.decode(after, outputs)
+    candidates = head.decode(after, head.outputs)
     rows = min(max_detections, head.candidates)
     best, indices = after.many(
         "TopK", candidates.scores, after.constant(np.array([rows])), outputs=2, axis=1, largest=1, sorted=1
@@ -100,7 +120,30 @@ def build(
     model.ir_version = helper.find_min_ir_version_for(default_domain)
     checker.check_model(model)
     shape_inference.infer_shapes(model, strict_mode=True)
-    return ContractGraph(model, head.family, height, width, rows, head.classes, tuple(outputs))
+    return ContractGraph(
+        model=model,
+        layout=head.layout,
+        height=height,
+        width=width,
+        max_detections=rows,
+        classes=head.classes if head.classes is not None else labels or 0,
+        resize=pixels.resize,
+        nms_in_graph=head.nms_in_graph,
+        raw_outputs=head.outputs,
+    )
+
+
+def check_own_size(own: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Refuse another height and width than a network's own, where its positions are written into the file.
+
+    Raises:
+        SetupError: names its own size.
+    """
+    if wanted != own:
+        raise SetupError(
+            f"The positions in this RT-DETR or D-FINE file belong to pictures of {own[0]}x{own[1]}, so it "
+            f"cannot have {wanted[0]}x{wanted[1]}: give --size {own[0]}x{own[1]}, or leave --size out."
+        )
 
 
 def colour_matrix(pixels: PixelFacts) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

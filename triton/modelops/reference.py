@@ -1,34 +1,64 @@
 """The yardstick: plain ONNX Runtime on the source weights, sharing no code with the contract graph's ends.
 
-Centred letterbox in colour, float32, no I420; decoding in numpy. Tests and gates compare `detect` with it.
+Letterbox or stretch in colour, float32, no I420; decoding in numpy. Where the file takes the wanted size it
+is run untouched. Tests and gates compare `detect` with it.
 """
 
+from copy import copy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from consumer.contract import PAD_RGB
+from consumer.contract import PAD_RGB, Resize
 from consumer.detections import Detections, Placement, from_rows
+from modelops.answers import ask, feed, open_session, run
 from modelops.graph import PixelFacts
-from modelops.network import STRIDES, at_size, image_input, load
+from modelops.heads import identify
+from modelops.network import at_size, load, network_inputs
+from modelops.plain_decoding import DECODINGS
+from modelops.suppression import without_suppression
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class Reference:
-    """A YOLOX or Ultralytics detector run the plain way; sizes in pixels."""
+    """A detector run the plain way.
 
-    def __init__(self, source: Path, pixels: PixelFacts, *, height: int, width: int) -> None:
-        network = at_size(load(source), height, width)
-        self._input = image_input(network)[0]
+    Args:
+        source: its ONNX file.
+        pixels: what it expects in its picture.
+        height: of the network's picture in pixels, as width.
+        width: of the network's picture in pixels.
+        layout: of its answer, as in `--layout`; None where only one fits.
+
+    Raises:
+        SetupError: as `modelops.graph.build`.
+    """
+
+    def __init__(
+        self, source: Path, pixels: PixelFacts, *, height: int, width: int, layout: str | None = None
+    ) -> None:
+        model = without_suppression(load(source))
+        answers = ask(model, height, width)
+        head = identify(answers, height, width, layout)
+        if network_inputs(model).own_size not in (None, (height, width)):
+            model = at_size(model, height, width)
+        self._inputs = network_inputs(model)
+        self._session = open_session(model)
+        self._outputs = list(head.outputs)
+        self._decode = DECODINGS[head.layout]
+        self._metadata = answers.metadata
         self._pixels = pixels
         self._height, self._width = height, width
-        self._session = onnxruntime.InferenceSession(
-            network.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        self.nms_in_graph = head.nms_in_graph
+
+    def reading(self, pixels: PixelFacts) -> "Reference":
+        """Give the same network for pictures with other pixels."""
+        other = copy(self)
+        other._pixels = pixels
+        return other
 
     def rows(self, picture_bgr: npt.NDArray[np.uint8]) -> tuple[FloatArray, Placement]:
         """Every candidate of one picture.
@@ -40,39 +70,31 @@ class Reference:
             float32 [A, 6] of x1, y1, x2, y2 (network pixels), score, class index, best first; and where the
             picture lies in the network's input.
         """
-        letterboxed, placement = letterbox(picture_bgr, self._height, self._width)
-        ordered = letterboxed[:, :, ::-1] if self._pixels.colour == "rgb" else letterboxed
+        placed, placement = place(picture_bgr, self._height, self._width, self._pixels.resize)
+        ordered = placed[:, :, ::-1] if self._pixels.colour == "rgb" else placed
         divisor = 255.0 if self._pixels.scale == "1" else 1.0
-        network_input = (ordered.astype(np.float32) / divisor).transpose(2, 0, 1)[np.newaxis]
-        raw = self._session.run(None, {self._input: np.ascontiguousarray(network_input)})[0][0]
-        cells = sum((self._height // s) * (self._width // s) for s in STRIDES)
-        boxes, scores = self._decode_yolox(raw) if len(raw) == cells else _decode_ultralytics(raw)
-        best = scores.argmax(axis=1)
-        rows = np.column_stack([boxes, scores.max(axis=1), best]).astype(np.float32)
+        planes = np.ascontiguousarray((ordered.astype(np.float32) / divisor).transpose(2, 0, 1))
+        pictures = np.repeat(planes[np.newaxis], self._inputs.batch or 1, axis=0)
+        answers = run(self._session, self._outputs, feed(self._inputs, pictures))
+        boxes, scores, classes = self._decode(
+            [answer[0] for answer in answers], self._height, self._width, self._metadata
+        )
+        rows = np.column_stack([boxes, scores, classes]).astype(np.float32)
         return rows[np.argsort(-rows[:, 4], kind="stable")], placement
 
     def detect(
-        self, picture_bgr: npt.NDArray[np.uint8], *, score_threshold: float, nms_iou: float
+        self, picture_bgr: npt.NDArray[np.uint8], *, score_threshold: float, nms_iou: float | None
     ) -> Detections:
-        """Rows above the threshold after class-aware suppression, boxes in the picture's own pixels."""
+        """Rows above the threshold, boxes in the picture's own pixels; nms_iou None suppresses nothing."""
         rows, placement = self.rows(picture_bgr)
         return from_rows(rows, placement, score_threshold=score_threshold, nms_iou=nms_iou)
 
-    def _decode_yolox(self, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Decode as `demo_postprocess` of YOLOX (yolox/utils/demo_utils.py)."""
-        boxes = np.empty((len(raw), 4), dtype=np.float32)
-        first = 0
-        for stride in STRIDES:
-            for row in range(self._height // stride):
-                last = first + self._width // stride
-                x = (raw[first:last, 0] + np.arange(last - first)) * stride
-                y = (raw[first:last, 1] + row) * stride
-                half_width, half_height = (np.exp(raw[first:last, 2:4]) * stride / 2).T
-                boxes[first:last] = np.column_stack(
-                    [x - half_width, y - half_height, x + half_width, y + half_height]
-                )
-                first = last
-        return boxes, raw[:, 4:5] * raw[:, 5:]
+
+def place(
+    picture_bgr: npt.NDArray[np.uint8], height: int, width: int, resize: Resize
+) -> tuple[npt.NDArray[np.uint8], Placement]:
+    """Fit a picture into the network's input: letterboxed or stretched."""
+    return (stretch if resize == "stretch" else letterbox)(picture_bgr, height, width)
 
 
 def letterbox(
@@ -84,17 +106,24 @@ def letterbox(
     inner_width, inner_height = round(source_width * scale), round(source_height * scale)
     left, top = (width - inner_width) // 2, (height - inner_height) // 2
     framed = np.full((height, width, 3), PAD_RGB, dtype=np.uint8)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    framed[top : top + inner_height, left : left + inner_width] = cv2.resize(
-        picture_bgr, (inner_width, inner_height), interpolation=interpolation
+    framed[top : top + inner_height, left : left + inner_width] = _resized(
+        picture_bgr, inner_height, inner_width
     )
     return framed, Placement(
         source_width, source_height, inner_width / source_width, inner_height / source_height, left, top
     )
 
 
-def _decode_ultralytics(raw: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre boxes in pixels, one column per candidate (ultralytics/utils/ops.py, xywh2xyxy)."""
-    x, y, w, h = raw[:4]
-    boxes = np.column_stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    return boxes.astype(np.float32), np.ascontiguousarray(raw[4:].T)
+def stretch(
+    picture_bgr: npt.NDArray[np.uint8], height: int, width: int
+) -> tuple[npt.NDArray[np.uint8], Placement]:
+    """Fill the input with the picture, whatever that does to its sides."""
+    source_height, source_width = picture_bgr.shape[:2]
+    placement = Placement(source_width, source_height, width / source_width, height / source_height, 0, 0)
+    return _resized(picture_bgr, height, width), placement
+
+
+def _resized(picture_bgr: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    smaller = height <= picture_bgr.shape[0] and width <= picture_bgr.shape[1]
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture_bgr, (width, height), interpolation=interpolation), np.uint8)
