@@ -16,7 +16,7 @@ from modelops.plan_trial import Trial, running
 from tests.modelops import little_models
 
 HEIGHT, WIDTH = 64, 96
-FRAMES = np.random.default_rng(0).integers(0, 256, (11, HEIGHT * 3 // 2, WIDTH), np.uint8)
+FRAMES = np.random.default_rng(0).integers(0, 256, (8, HEIGHT * 3 // 2, WIDTH), np.uint8)
 
 pytestmark = pytest.mark.triton
 
@@ -42,7 +42,7 @@ def expected(model: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def test_the_configuration_for_tensorrt_answers_what_the_model_answers(trial: Trial, model: bytes) -> None:
     with running(trial, runtime=None, on_gpu=False) as ask:
-        rows = ask(FRAMES)
+        rows = np.concatenate([ask(FRAMES[:1]), ask(FRAMES[1:5]), ask(FRAMES[5:])])
     np.testing.assert_allclose(rows, expected(model), rtol=1e-3, atol=1e-3)
 
 

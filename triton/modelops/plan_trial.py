@@ -39,12 +39,12 @@ class Trial:
 
 
 Ask = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Frames uint8 [N, H*3/2, W] of the contract, to rows float32 [N, K, 6]."""
+"""One request: frames uint8 [N, H*3/2, W], N up to max_batch_size, to rows float32 [N, K, 6]."""
 
 
 @contextlib.contextmanager
 def running(trial: Trial, *, runtime: TritonRuntime | None, on_gpu: bool) -> Iterator[Ask]:
-    """Run a Triton that serves nothing but the trial; it is asked in batches of every size that it takes.
+    """Run a Triton that serves nothing but the trial.
 
     Args:
         trial: what is tried.
@@ -59,7 +59,6 @@ def running(trial: Trial, *, runtime: TritonRuntime | None, on_gpu: bool) -> Ite
     if not on_gpu:
         for group in config.instance_group:
             group.kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
-    most = max(1, config.max_batch_size)
     with tempfile.TemporaryDirectory(prefix="vault-ml-trial-") as temporary:
         _write(Path(temporary), trial, text_format.MessageToString(config))
         with EmbeddedTriton.start(
@@ -72,10 +71,7 @@ def running(trial: Trial, *, runtime: TritonRuntime | None, on_gpu: bool) -> Ite
             pod = Pod(Address(server.address, server.grpc_port), None)
 
             def ask(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-                batches = _batches(frames, most)
-                return np.concatenate(
-                    [pod.rows(trial.name, trial.version, batch, _ANSWER_SECONDS) for batch in batches]
-                )
+                return pod.rows(trial.name, trial.version, frames, _ANSWER_SECONDS)
 
             try:
                 yield ask
@@ -93,12 +89,3 @@ def _write(repository: Path, trial: Trial, config: str) -> None:
             (version / file).write_bytes(content)
     except OSError as error:
         raise SetupError(f"The trial needs room in {repository}: {error}; set TMPDIR.") from error
-
-
-def _batches(frames: npt.NDArray[np.uint8], most: int) -> list[npt.NDArray[np.uint8]]:
-    """Cut into batches of 1, 2, 4 ... frames and then of the most: a plan may err at one size alone."""
-    batches, size, first = [], 1, 0
-    while first < len(frames):
-        batches.append(frames[first : first + size])
-        first, size = first + size, min(2 * size, most)
-    return batches
