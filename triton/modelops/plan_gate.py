@@ -91,8 +91,8 @@ def _check_sizes(tallies: Mapping[int, Tally]) -> None:
             missed = found.reference_boxes - found.matched
             if missed > 1 and missed > (1 - _SANE) * found.reference_boxes:
                 raise SetupError(
-                    f"The plan answers batches of {size} wrongly: {figures(tally.report(_SANE))}. Nothing was "
-                    "written; the network does not keep a batch's frames apart, or TensorRT has a fault."
+                    f"The plan answers batches of {size} wrongly: {figures(tally.report(_SANE))}. Nothing is "
+                    "written: the network does not keep a batch's frames apart, or TensorRT has a fault."
                 )
 
 
