@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from consumer.connection import KafkaConnection
 from consumer.detector import TritonEndpoint
-from consumer.settings import TRITON_SHARE, DetectSettings, Settings
+from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings
 from consumer.vault import VaultSettings
 from consumer.worker import Look, WorkerSettings
 
@@ -15,7 +15,7 @@ BACKSTOP_SECONDS = 30.0
 """After the time for one attempt, before its worker is ended: for a last /ping and the model's answer."""
 
 
-def kafka_connection(settings: Settings) -> KafkaConnection:
+def kafka_connection(settings: TopicSettings) -> KafkaConnection:
     """Return how the settings say that Kafka is reached."""
     password = settings.kafka_password
     return KafkaConnection(

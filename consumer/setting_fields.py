@@ -102,8 +102,8 @@ class DetectSettings(BaseModel):
     """Where each variable that is not at its default came from, by its own name."""
 
 
-class Settings(DetectSettings):
-    """What `vault-ml run` needs. Built by load()."""
+class TopicSettings(DetectSettings):
+    """What a program needs that reads what consumers wrote. Built by load_topics()."""
 
     queue_system: Annotated[
         setting_types.QueueSystem,
@@ -117,22 +117,6 @@ class Settings(DetectSettings):
             aliases=("KAFKA_QUEUE_NAME",),
         ),
     ]
-    queue_target: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic that results are written to.",
-            "the topic that results are written to",
-            aliases=("TARGET_QUEUE_NAME",),
-        ),
-    ]
-    queue_dead_letter: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic for events that cannot be handled; it is created where the broker allows it.",
-            "a topic's name",
-            default_words="`<QUEUE_NAME>.dead-letter`",
-        ),
-    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
     queue_comparison: Annotated[
         setting_types.Topic,
         Variable(
@@ -182,6 +166,27 @@ class Settings(DetectSettings):
             default_words="the system's",
         ),
     ] = None
+
+
+class Settings(TopicSettings):
+    """What `vault-ml run` needs. Built by load()."""
+
+    queue_target: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic that results are written to.",
+            "the topic that results are written to",
+            aliases=("TARGET_QUEUE_NAME",),
+        ),
+    ]
+    queue_dead_letter: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic for events that cannot be handled; it is created where the broker allows it.",
+            "a topic's name",
+            default_words="`<QUEUE_NAME>.dead-letter`",
+        ),
+    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
     vault_api_url: Annotated[
         setting_types.VaultUrl,
         Variable(

@@ -14,17 +14,19 @@ from consumer import older_images
 from consumer.credentials import MASK
 from consumer.errors import SettingsError
 from consumer.masking import Masker
-from consumer.setting_fields import DetectSettings, Settings
+from consumer.setting_fields import DetectSettings, Settings, TopicSettings
 from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown
 
 __all__ = [
     "DetectSettings",
     "Setting",
     "Settings",
+    "TopicSettings",
     "describe",
     "known_names",
     "load",
     "load_detect",
+    "load_topics",
     "secret_values",
     "variables",
     "warnings",
@@ -43,6 +45,15 @@ def load(environ: Mapping[str, str], config_file: Path | None = None) -> Setting
         SettingsError: with every problem, each beginning with the name that the user wrote.
     """
     return _load(Settings, environ, config_file)
+
+
+def load_topics(environ: Mapping[str, str], config_file: Path | None = None) -> TopicSettings:
+    """Return the settings of a program that reads what the consumers of an environment wrote.
+
+    Raises:
+        SettingsError: with every problem, each beginning with the name that the user wrote.
+    """
+    return _load(TopicSettings, environ, config_file)
 
 
 def load_detect(

@@ -114,9 +114,17 @@ def test_what_is_not_set_has_the_documented_default() -> None:
 
 def test_every_missing_setting_is_named_at_once() -> None:
     problems = problems_of({})
-    required = [name for name in MINIMAL if name in settings.variables()]
+    required = [name for name in settings.variables() if name in MINIMAL]
     assert [problem.split()[0] for problem in problems] == required
     assert all(" is not set: give " in problem for problem in problems)
+
+
+def test_who_reads_topics_needs_to_know_kafka_and_no_vault() -> None:
+    loaded = settings.load_topics({"QUEUE_NAME": "recordings", "KAFKA_BROKER": "kafka:9092"})
+    assert loaded.queue_comparison == "recordings.comparison"
+    with pytest.raises(SettingsError) as caught:
+        settings.load_topics({})
+    assert [problem.split()[0] for problem in caught.value.problems] == ["QUEUE_NAME", "KAFKA_BROKER"]
 
 
 WRONG = {
@@ -288,7 +296,7 @@ def test_results_cannot_go_where_events_come_from(names: dict[str, str], first: 
 
 def test_a_topic_whose_own_topics_have_too_long_names_is_a_problem() -> None:
     problems = problems_of(MINIMAL | {"QUEUE_NAME": "x" * 245})
-    assert [problem.split()[0] for problem in problems] == ["QUEUE_DEAD_LETTER", "QUEUE_COMPARISON"]
+    assert [problem.split()[0] for problem in problems] == ["QUEUE_COMPARISON", "QUEUE_DEAD_LETTER"]
 
 
 def test_a_port_that_kubernetes_put_there_for_a_service_is_explained() -> None:

@@ -48,7 +48,7 @@ def read_drift(pair: Pair, since: datetime | None) -> Drift:
     Raises:
         SetupError: the variables will not do, or the topic cannot be read.
     """
-    loaded = settings.load_comparisons(os.environ)
+    loaded = settings.load_topics(os.environ)
     read = comparisons.read(kafka_connection(loaded), loaded.queue_comparison, since=since)
     return aggregate(read).get(pair, Drift())
 
