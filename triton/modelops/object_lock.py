@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -56,10 +56,16 @@ class ObjectLock:
     """Keeps two publishers apart; `hold` it, and `check` it before every change."""
 
     def __init__(
-        self, store: ObjectStore, directory: str, where: str, *, lease_seconds: float = LEASE_SECONDS
+        self,
+        store: ObjectStore,
+        directory: str,
+        where: str,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store, self._directory, self._where = store, directory, where
-        self._lease_seconds = lease_seconds
+        self._lease_seconds, self._now = lease_seconds, now
         self._valid_until = 0.0
 
     @contextlib.contextmanager
@@ -69,7 +75,7 @@ class ObjectLock:
         Raises:
             SetupError: another process holds it; says which one, since when, and when that will be over.
         """
-        now = datetime.now(UTC)
+        now = self._now()
         held = _Held(uuid4().hex, os.getpid(), socket.gethostname(), _text(now), _text(self._expiry(now)))
         started = time.monotonic()
         key = self._take(held, now)
@@ -108,7 +114,7 @@ class ObjectLock:
         if not numbers:
             return False
         held = self._read(self._key(numbers[-1]))
-        return held is not None and not held.is_over(datetime.now(UTC))
+        return held is not None and not held.is_over(self._now())
 
     def _take(self, held: _Held, now: datetime) -> str:
         numbers = self._numbers()
@@ -136,7 +142,7 @@ class ObjectLock:
                 if not self._is_ours(key):
                     self._valid_until = 0.0
                     return
-                renewed = replace(held, expires=_text(self._expiry(datetime.now(UTC))))
+                renewed = replace(held, expires=_text(self._expiry(self._now())))
                 self._store.put(key, renewed.to_json())
                 self._valid_until = started + self._lease_seconds
 

@@ -52,7 +52,7 @@ class ObjectStorage:
             SetupError: the URL will not do, or the package for it is missing.
         """
         address = Address.parse(url)
-        return cls(address, ObjectStore(address))
+        return cls(address, ObjectStore.at(address))
 
     @property
     def location(self) -> str:

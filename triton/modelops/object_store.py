@@ -69,9 +69,21 @@ class Address:
 
 
 class ObjectStore:
-    """Whole objects by key (bucket and path). Whatever goes wrong is an OSError; nothing is cached."""
+    """A file system of fsspec, used as what it is: whole objects by key, which is bucket and path.
 
-    def __init__(self, address: Address) -> None:
+    Whatever goes wrong is an OSError. Nothing is kept in a cache.
+    """
+
+    def __init__(self, files: Any) -> None:  # noqa: ANN401 - fsspec ships no types
+        self._files = files
+
+    @classmethod
+    def at(cls, address: Address) -> Self:
+        """Connect to the store of an address.
+
+        Raises:
+            SetupError: the package for it is missing.
+        """
         module = _MODULES[address.scheme]
         try:
             file_system = getattr(importlib.import_module(module), _CLASSES[address.scheme])
@@ -82,9 +94,7 @@ class ObjectStore:
             ) from error
         with _as_os_error():
             # Its instances are shared by default, and with them what they remember of listings.
-            self._files: Any = file_system(
-                skip_instance_cache=True, use_listings_cache=False, **address.options
-            )
+            return cls(file_system(skip_instance_cache=True, use_listings_cache=False, **address.options))
 
     def names(self, directory: str) -> list[str]:
         """Names directly below a key, sorted; none where there is nothing."""
@@ -101,7 +111,7 @@ class ObjectStore:
         """Keys of all objects below a key, sorted."""
         with _as_os_error():
             self._files.invalidate_cache()
-            return sorted(self._files.find(directory))
+            return sorted(key.strip("/") for key in self._files.find(directory))
 
     def get(self, key: str) -> bytes:
         """Return an object's content; raises FileNotFoundError."""
