@@ -33,6 +33,9 @@ class Side:
     labels: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", dict(self.labels))  # dataclasses.asdict spoils a Counter
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -47,6 +47,11 @@ class World:
         records = self.read(self.comparisons_topic, count, seconds)
         return [Comparison.from_json(record.value or b"") for record in records]
 
+    def every_comparison(self) -> list[Comparison]:
+        """Return all comparisons there are, after the pods have stopped."""
+        records = read_topic(self.kafka.bootstrap, self.comparisons_topic, 10_000, timeout_seconds=2.0)
+        return [Comparison.from_json(record.value or b"") for record in records]
+
     def pod(self, **changed: str) -> Pod:
         environ = {
             "QUEUE_SYSTEM": "KAFKA",
