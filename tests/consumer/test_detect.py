@@ -17,10 +17,12 @@ from consumer.analysis import Analysis
 from consumer.detect import detect
 from consumer.detector import TritonEndpoint
 from consumer.pool import WorkerPool
+from consumer.rollout import Rollout
 from consumer.sample_clip import sample_clip
 from consumer.worker import Look, WorkerSettings
 from modelops.embedded import EmbeddedTriton
-from tests import clips
+from tests import clips, planted
+from tests.planted import Planted
 
 
 def vault_ml(*arguments: object, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -179,6 +181,24 @@ def test_at_a_terminal_the_lines_still_go_where_standard_output_goes(
     (line,) = (tmp_path / "out.json").read_text().splitlines()
     assert json.loads(line)["recording"] == "sound.mp4"
     assert b"Looking at recordings" in shown
+
+
+def test_a_version_that_is_asked_for_is_the_one_that_looks(sound: Path, tmp_path: Path) -> None:
+    rows = [(10.0, 10.0, 40.0, 40.0, 0.9, 0)]
+    versions = {1: Planted(["car"], rows), 2: Planted(["van"], rows)}
+    repository = planted.write_repository(tmp_path / "repository", versions, Rollout(1, 1))
+    with EmbeddedTriton.start(repository) as server:
+        live = vault_ml("detect", sound, "--triton", server.grpc_url)
+        asked = vault_ml("detect", sound, "--triton", server.grpc_url, "--model-version", 2)
+        missing = vault_ml("detect", sound, "--triton", server.grpc_url, "--model-version", 3)
+    looked = [
+        (value["model"]["version"], value["frames"][0]["detections"][0]["label"])
+        for ran in (live, asked)
+        for value in values(ran)
+    ]
+    assert looked == [("1", "car"), ("2", "van")]
+    assert missing.returncode == 1
+    assert "Version 3 of model 'yolo' has no vaultml_labels_3" in missing.stderr
 
 
 def test_clips_of_one_name_keep_their_own_lines_and_pictures(triton: EmbeddedTriton, tmp_path: Path) -> None:
