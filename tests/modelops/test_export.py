@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import onnxruntime
 import psutil
@@ -16,16 +18,16 @@ from typer.testing import CliRunner, Result
 
 from consumer.contract import INPUT_NAME, OUTPUT_NAME
 from consumer.errors import SetupError
-from modelops import cli, export, graph, source
+from modelops import batches, cli, export, graph, source
 from modelops.graph import PixelFacts
-from modelops.repository import versions
+from modelops.repository import Repository
 from tests.modelops import little_models
 from tests.modelops.conftest import PythonRunner
 from tests.modelops.test_darknet import LITTLE_CFG
 from tests.modelops.test_darknet import _weights as darknet_weights
 
 Export = Callable[..., Result]
-YOLOX_OPTIONS = ("--colour", "bgr", "--scale", "255")
+YOLOX_OPTIONS = ("--colour", "bgr", "--scale", "255", "--resize", "letterbox")
 
 
 @pytest.fixture
@@ -41,10 +43,20 @@ def little(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def export_little(tmp_path: Path) -> Export:
-    def run(*arguments: object) -> Result:
-        repository = ("--repository", tmp_path / "repository", "--size", "64x96")
-        return CliRunner().invoke(cli.app, ["export", *map(str, arguments), *map(str, repository)])
+def golden(tmp_path: Path) -> Path:
+    """One picture of noise: weights that were never trained find nothing in any."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    (tmp_path / "golden").mkdir()
+    assert cv2.imwrite(str(tmp_path / "golden" / "noise.png"), noise)
+    return tmp_path / "golden"
+
+
+@pytest.fixture
+def export_little(tmp_path: Path, golden: Path) -> Export:
+    def run(*arguments: object, force: bool = True) -> Result:
+        where = ("--repository", tmp_path / "repository", "--size", "64x96", "--golden", golden)
+        forced = ("--force",) if force else ()
+        return CliRunner().invoke(cli.app, ["export", *map(str, (*arguments, *where, *forced))])
 
     return run
 
@@ -57,8 +69,9 @@ def test_export_publishes_version_after_version(
         assert result.exception is None
         assert result.stdout.startswith(f"yolo version {number}: ")
 
-    assert versions(tmp_path / "repository" / "yolo") == [1, 2]
-    session = onnxruntime.InferenceSession(tmp_path / "repository" / "yolo" / "2" / "model.onnx")
+    repository = Repository.open(tmp_path / "repository")
+    assert (repository.served("yolo"), repository.shelved("yolo")) == ([1], [2])
+    session = onnxruntime.InferenceSession(repository.read("yolo", 2, "model.onnx"))
     assert session.get_inputs()[0].name == INPUT_NAME
     assert session.get_inputs()[0].shape == ["N", 96, 96]
     assert session.get_outputs()[0].name == OUTPUT_NAME
@@ -69,7 +82,7 @@ def test_pixels_that_nobody_knows_are_asked_for(little: Path, labels: Path, expo
     for given in ((), ("--colour", "bgr"), ("--scale", "255")):
         error = export_little(little, "--labels", labels, *given).exception
         assert isinstance(error, SetupError)
-        assert "give --colour bgr --scale 255 (YOLOX since 0.1.1), --colour rgb --scale 1" in str(error)
+        assert "--colour bgr --scale 255 --resize letterbox (YOLOX since 0.1.1)" in str(error)
 
 
 def test_labels_that_nobody_knows_are_asked_for(little: Path, export_little: Export) -> None:
@@ -140,7 +153,7 @@ def test_darknet_weights_are_converted_on_the_way(tmp_path: Path, export_little:
     result = export_little(tmp_path / "little.weights", "--labels", tmp_path / "names")
 
     assert result.exception is None
-    assert versions(tmp_path / "repository" / "yolo") == [1]
+    assert Repository.open(tmp_path / "repository").served("yolo") == [1]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +166,7 @@ def test_darknet_weights_are_converted_on_the_way(tmp_path: Path, export_little:
             ("yolox_nano", "--size", "big"), "--size big will not do: write HEIGHTxWIDTH", id="size"
         ),
         pytest.param(("yolox_nano", "--size", "\u00b2x32"), "write HEIGHTxWIDTH", id="digits"),
-        pytest.param(("yolox_nano", "--size", "32x4128"), "neither over 4096", id="large"),
+        pytest.param(("yolox_nano", "--size", "32x4128"), "at most 4096 pixels a side", id="large"),
         pytest.param(("yolox_nano", "--size", "100x100"), "must be multiples of 32", id="multiple"),
         pytest.param(
             ("yolox_nano", "--labels", "/nowhere"), "The labels in /nowhere cannot be read", id="labels"
@@ -214,7 +227,7 @@ def test_two_that_begin_together_both_find_the_repository(tmp_path: Path, run_py
     for process in both:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    assert versions(tmp_path / "yolo") == [1]
+    assert Repository.open(tmp_path).served("yolo") == [1]
 
 
 def test_serve_without_a_model_says_what_to_do(tmp_path: Path) -> None:
@@ -269,7 +282,7 @@ def test_serve_runs_until_it_is_told_to_stop(
 def test_a_batch_that_is_kept_apart_passes_the_proof() -> None:
     pixels = PixelFacts(colour="bgr", scale="255")
 
-    export.check_batches(graph.build(little_models.yolox(64, 64), pixels, height=64, width=96))
+    batches.check_batches(graph.build(little_models.yolox(64, 64), pixels, height=64, width=96))
 
 
 def _saved(model: ModelProto, file: Path) -> Path:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
-from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WIDTH
+from consumer.contract import DEFAULT_MAX_DETECTIONS
 from consumer.errors import SetupError
+from modelops.limits import DEFAULT_MAX_BATCH_SIZE, MOST_BATCH_SIZE, MOST_DETECTIONS
 from modelops.review_cli import app as review_app
 from modelops.rollout_cli import app as rollout_app
 
 DEFAULT_REPOSITORY = Path("model_repository")
-_LARGEST_SIDE_PIXELS = 4096
 
 app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
 app.add_typer(review_app)
@@ -37,45 +38,104 @@ def fetch(
 @app.command()
 def export(  # noqa: PLR0917 - typer turns each parameter into an option
     model: Annotated[
-        str, typer.Argument(help="MODEL.onnx, MODEL.weights with MODEL.cfg beside it, or a catalogue name.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="MODEL.onnx, MODEL.weights with MODEL.cfg beside it, or a catalogue name."
+        ),
     ],
     name: Annotated[str, typer.Option(help="What Triton calls the model.")] = "yolo",
     size: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH of the network's picture, multiples of 32.")
-    ] = f"{DEFAULT_HEIGHT}x{DEFAULT_WIDTH}",
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH",
+            help="Of the network's picture, multiples of 32; else 384x640, or the file's own if need be.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="fp32 for CPUs; fp16 for GPUs; int8 for GPUs, where the figures allow it."),
+    ] = "fp32",
     labels: Annotated[Path | None, typer.Option(help="One class name a line, in class order.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="What the network's answer is; only where several fit.")
+    ] = None,
     colour: Annotated[
         Literal["rgb", "bgr"] | None, typer.Option(help="Order of colours that the network expects.")
     ] = None,
     scale: Annotated[
         Literal["1", "255"] | None, typer.Option(help="Value of white that the network expects.")
     ] = None,
+    resize: Annotated[
+        Literal["letterbox", "stretch"] | None,
+        typer.Option(help="Whether pictures keep their shape, with a grey border, or are stretched."),
+    ] = None,
     max_batch: Annotated[
-        int, typer.Option(min=1, max=1024, help="Most frames in one run of the model.")
-    ] = 32,
+        int, typer.Option(min=1, max=MOST_BATCH_SIZE, help="Most frames in one run of the model.")
+    ] = DEFAULT_MAX_BATCH_SIZE,
     max_detections: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Rows of the answer for one frame.")
+        int, typer.Option(min=1, max=MOST_DETECTIONS, help="Rows of the answer for one frame.")
     ] = DEFAULT_MAX_DETECTIONS,
-    repository: Annotated[Path, typer.Option(help="The model repository.")] = DEFAULT_REPOSITORY,
+    repository: Annotated[str, typer.Option(help="The model repository, a path or URL.")] = str(
+        DEFAULT_REPOSITORY
+    ),
+    golden: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Clips and photos to prove the model with; else sample ones."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Clips and photos to calibrate INT8 with; else of the golden set."),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jpg", help="Write a golden picture there, with what it sees."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask NVIDIA's parser and builder too; needs no GPU.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish also what does not pass the accuracy gate.")
+    ] = False,
 ) -> None:
-    """Wrap a detector into the contract graph and publish it as the next version of its name."""
+    """Wrap a detector into the contract graph, prove it, and publish it as the next version of its name."""
     require_models_extra()
+    from modelops import gate
     from modelops.export import export as export_model
     from modelops.export import resolve
+    from modelops.request import Request
     from modelops.source import Options
 
-    height, width = _size(size)
-    published = export_model(
-        resolve(model),
-        repository,
-        name=name,
-        height=height,
-        width=width,
+    request = Request(
+        size=None if size is None else _size(size),
+        precision=precision,
+        options=Options(layout=layout, colour=colour, scale=scale, resize=resize, labels=labels),
+        calibration=calibration,
+        golden=golden,
         max_batch_size=max_batch,
         max_detections=max_detections,
-        options=Options(colour=colour, scale=scale, labels=labels),
     )
-    print(f"{published.name} version {published.version}: {published.directory}")
+    with Console(stderr=True, highlight=False).status("Getting the model") as status:
+        exported = export_model(
+            resolve(model),
+            repository,
+            name=name,
+            request=request,
+            force=force,
+            check=check,
+            say=status.update,
+        )
+    published, report = exported.published, exported.provenance.gate
+    lies = "served" if published.served else "on the shelf"
+    print(f"{published.name} version {published.version}: {published.directory} ({lies})")
+    if report is not None:
+        passed = "passed" if report.passed else "NOT passed, published all the same because of --force"
+        print(f"accuracy gate {passed}: {gate.figures(report)}")
+    if exported.provenance.checked_by is not None:
+        print(f"accepted by {exported.provenance.checked_by}")
+    print(f"it sees in {exported.sighting}")
+    if picture is not None:
+        print(f"drawn in {exported.sighting.draw(picture)}")
 
 
 def serve(
@@ -147,9 +207,6 @@ def require_models_extra() -> None:
 
 def _size(text: str) -> tuple[int, int]:
     sides = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text, re.IGNORECASE)
-    if sides is None or max(int(sides[1]), int(sides[2])) > _LARGEST_SIDE_PIXELS:
-        raise SetupError(
-            f"--size {text} will not do: write HEIGHTxWIDTH in pixels, like 384x640, "
-            f"neither over {_LARGEST_SIDE_PIXELS}."
-        )
+    if sides is None:
+        raise SetupError(f"--size {text} will not do: write HEIGHTxWIDTH in pixels, like 384x640.")
     return int(sides[1]), int(sides[2])

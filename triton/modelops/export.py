@@ -1,63 +1,125 @@
-"""From a detector's ONNX file to a published model: what `vault-ml model export` does."""
+"""From a detector's file to a published version: what `vault-ml model export` does."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from onnx import ModelProto, ValueInfoProto
+import numpy.typing as npt
 
 from consumer.cache import cache_directory, make_in_cache
-from consumer.contract import DEFAULT_HEIGHT, DEFAULT_MAX_DETECTIONS, DEFAULT_WIDTH, INPUT_NAME
+from consumer.contract import INPUT_NAME, OUTPUT_NAME
 from consumer.errors import SetupError
-from modelops import darknet
+from modelops import darknet, gate, precision, sighting, tensorrt_check
+from modelops.answers import open_session
 from modelops.catalogue import CATALOGUE, fetch, fetch_default
 from modelops.config_pbtxt import Served
 from modelops.download import digest_of
-from modelops.graph import ContractGraph, build
-from modelops.repository import Candidate, Published, Repository
-from modelops.source import Options, Source, read_source
+from modelops.golden import GoldenSet, at_hand, golden_set
+from modelops.graph import ContractGraph
+from modelops.preparation import converted, plain_graph, settled, split
+from modelops.provenance import File, GateReport, Precision, Provenance
+from modelops.reference import Reference
+from modelops.repository import MODEL_FILE, Candidate, Published, Repository
+from modelops.request import Request
+from modelops.sighting import Sighting
+from modelops.source import Source, read_source
 
 DEFAULT_NAME = "yolo"
-DEFAULT_MAX_BATCH_SIZE = 32
+
+_TOOLS = ("vault-ml", "onnx", "onnxruntime", "onnxslim", "numpy")
+_GLIMPSES = 4
+"""Pictures to choose one from that shows something, where there is no replay."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to."""
+
+    published: Published
+    provenance: Provenance
+    sighting: Sighting
 
 
 def export(
     path: Path,
-    repository: Path,
+    repository: str | Path,
     *,
     name: str = DEFAULT_NAME,
-    first_only: bool = False,
-    height: int = DEFAULT_HEIGHT,
-    width: int = DEFAULT_WIDTH,
-    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
-    max_detections: int = DEFAULT_MAX_DETECTIONS,
-    options: Options | None = None,
-) -> Published:
-    """Wrap a detector into the contract graph, prove it, and publish it as the next version of a name.
+    request: Request | None = None,
+    force: bool = False,
+    check: bool = False,
+    say: Say = lambda _: None,
+) -> Exported:
+    """Wrap a detector into the contract graph, prove it against its source, and publish it.
 
     Args:
         path: the detector's ONNX file.
-        repository: directory of the model repository; made if missing.
+        repository: path or URL of the model repository; made if missing.
         name: what Triton will call the model.
-        first_only: refuse where the name is there already, instead of publishing its next version.
-        height: of the network's picture in pixels, as width a multiple of 32.
-        width: of the network's picture in pixels.
-        max_batch_size: frames in one run of the model.
-        max_detections: rows of the answer, fewer where the network has fewer candidates.
-        options: what the file does not say.
+        request: everything else that may be asked for.
+        force: publish also what does not pass the accuracy gate; the provenance then says so.
+        check: ask NVIDIA's parser and builder too, which needs no GPU (modelops/tensorrt_check.py).
+        say: takes a line about what happens now.
 
     Raises:
-        SetupError: anything in the way, each as one sentence.
+        SetupError: anything in the way, each as one sentence; nothing was published then.
     """
-    source = read_source(path, options or Options())
-    graph = build(source.model, source.pixels, height=height, width=width, max_detections=max_detections)
-    _check_labels(source, graph)
-    check_batches(graph)
-    served = Served(name, height, width, graph.max_detections, max_batch_size)
-    return Repository.open(repository).publish(
-        Candidate(served, graph.model, source.labels, source.digest), first_only=first_only
+    request = request or Request()
+    golden = golden_set(request.golden)
+    say("Reading the file")
+    source = settled(path, request, golden)
+    place = Repository.open(repository)
+    plain = plain_graph(source, request)
+    served = _served(name, plain, request)
+    candidate = Candidate(served, plain.model, source.labels, source.digest)
+    if name in place.models():
+        candidate.check_keeps(place.config(name))  # before minutes of work
+    calibration, judged = split(golden, request)
+    graph = converted(plain, request.precision, calibration, say)
+    checked_by = _checked(graph, request, say) if check else None
+    say("Replaying the golden set")
+    report, sight = _proven(path, source, graph, judged, request.precision, say=say)
+    if not (report.passed or force):
+        raise SetupError(gate.complaint(report))
+    provenance = replace(
+        _provenance(path, source, graph, request),
+        golden=judged.files,
+        calibration=calibration.files if request.precision == "int8" else (),
+        gate=report,
+        forced=not report.passed,
+        checked_by=checked_by,
     )
+    return _published(place, replace(candidate, model=graph.model), provenance, sight)
+
+
+def export_unproven(path: Path, repository: str | Path, *, name: str = DEFAULT_NAME) -> Exported:
+    """Publish a model of the catalogue in FP32 without a replay, unless its name is there already.
+
+    That saves half a minute before the first picture of a demonstration. These exports are proven by the
+    tests of this project, file by file.
+
+    Raises:
+        SetupError: the name is there, or anything else is in the way.
+    """
+    request = Request()
+    source = read_source(path, request.options)
+    graph = plain_graph(source, request)
+    answer = _answer(graph)
+    glimpses = [*at_hand().some_pictures(_GLIMPSES)]
+    sightings = [sighting.look(graph, answer, picture, source.labels) for picture in glimpses]
+    sight = sighting.best(sightings) if sightings else sighting.look(graph, answer, None, source.labels)
+    provenance = replace(
+        _provenance(path, source, graph, request),
+        gate_skipped="a model of the catalogue in FP32: proven by the tests of vault-ml",
+    )
+    candidate = Candidate(_served(name, graph, request), graph.model, source.labels, source.digest)
+    return _published(Repository.open(repository), candidate, provenance, sight, first_only=True)
 
 
 def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME) -> Path:
@@ -74,7 +136,7 @@ def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME
         repository = cache_directory() / "repositories" / _exporter_digest()
     if not (repository / name / "config.pbtxt").is_file():
         try:
-            export(fetch_default().path, repository, name=name, first_only=True)
+            export_unproven(fetch_default().path, repository, name=name)
         except SetupError:
             # Two processes may begin together; the one that comes second finds the work done.
             if not (repository / name / "config.pbtxt").is_file():
@@ -101,47 +163,83 @@ def resolve(model: str) -> Path:
     raise SetupError(f"{model} is neither a file nor in the catalogue, which has {', '.join(CATALOGUE)}.")
 
 
-def check_batches(graph: ContractGraph) -> None:
-    """Prove that a batch answers what its frames answer one by one.
-
-    A static batch that hides in a constant makes a network answer nonsense silently; nobody would notice
-    before the first busy minute.
-
-    Raises:
-        SetupError: the answers differ.
-    """
-    model = ModelProto()
-    model.CopyFrom(graph.model)
-    del model.graph.output[:]
-    model.graph.output.extend(ValueInfoProto(name=name) for name in graph.raw_outputs)
-    session = _session(model)
-    frames = np.random.default_rng(0).integers(0, 256, (3, graph.height * 3 // 2, graph.width), np.uint8)
-    together = session.run(None, {INPUT_NAME: frames})
-    singles = [session.run(None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
-    for batch, *parts in zip(together, *singles, strict=True):
-        expected = np.concatenate(parts)
-        if batch.shape == expected.shape and np.allclose(batch, expected, rtol=1e-2, atol=1e-3):
-            continue
-        raise SetupError(
-            "The network does not keep the frames of a batch apart: its file has a batch size of its own "
-            "baked in; let its framework export it with a dynamic batch."
-        )
+def _checked(graph: ContractGraph, request: Request, say: Say) -> str:
+    say("Asking NVIDIA's parser and builder")
+    report = tensorrt_check.check(graph.model.SerializeToString(), max_batch=request.max_batch_size)
+    if not report.accepted:
+        raise SetupError(f"{' '.join(report.problems)} Nothing was published.")
+    return report.builder
 
 
-def _check_labels(source: Source, graph: ContractGraph) -> None:
-    if len(source.labels) != graph.classes:
-        raise SetupError(
-            f"The network knows {graph.classes} classes, but there are {len(source.labels)} labels: "
-            "give --labels FILE with one name a line, in class order."
-        )
+def _proven(
+    path: Path, source: Source, graph: ContractGraph, golden: GoldenSet, to: Precision, *, say: Say
+) -> tuple[GateReport, Sighting]:
+    answer = _answer(graph)
+    replayed = gate.replay(
+        golden,
+        Reference(path, source.pixels, height=graph.height, width=graph.width, layout=source.layout),
+        {to: answer},
+        height=graph.height,
+        width=graph.width,
+        resize=graph.resize,
+        nms_in_graph=graph.nms_in_graph,
+        labels=source.labels,
+        say=lambda how_far: say(f"Replaying the golden set: {how_far}"),
+    )
+    sight = sighting.look(graph, answer, replayed.best.picture, source.labels)
+    return replayed.tallies[to].report(gate.THRESHOLDS[to]), sight
 
 
-def _session(model: ModelProto) -> onnxruntime.InferenceSession:
-    try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime raises classes of its own without a common root below Exception.
-        raise SetupError(f"ONNX Runtime does not load the exported graph: {error}") from error
+def _answer(graph: ContractGraph) -> gate.Answer:
+    session = open_session(graph.model)
+
+    def answer(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: frames})[0], np.float32)
+
+    return answer
+
+
+def _served(name: str, graph: ContractGraph, request: Request) -> Served:
+    return Served(
+        name,
+        graph.height,
+        graph.width,
+        graph.max_detections,
+        request.max_batch_size,
+        resize=graph.resize,
+        nms_in_graph=graph.nms_in_graph,
+    )
+
+
+def _provenance(path: Path, source: Source, graph: ContractGraph, request: Request) -> Provenance:
+    content = graph.model.SerializeToString()
+    return Provenance(
+        source=File(path.name, source.digest, path.stat().st_size),
+        graph=File(MODEL_FILE, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)),
+        layout=source.layout,
+        classes=graph.classes,
+        labels=len(source.labels),
+        height=graph.height,
+        width=graph.width,
+        max_detections=graph.max_detections,
+        precision=request.precision,
+        options=request.said(),
+        kept_fp32=precision.kept_fp32(graph, request.precision),
+        tools={tool: metadata.version(tool) for tool in _TOOLS},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _published(
+    place: Repository,
+    candidate: Candidate,
+    provenance: Provenance,
+    sight: Sighting,
+    *,
+    first_only: bool = False,
+) -> Exported:
+    whole = replace(candidate, provenance=provenance.to_json().encode(), golden=sight.answer.to_npz())
+    return Exported(place.publish(whole, first_only=first_only), provenance, sight)
 
 
 def _exporter_digest() -> str:

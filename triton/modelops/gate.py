@@ -145,8 +145,8 @@ def replay(
                 best = shown
             if frames % 10 == 0:
                 say(f"{boxes} of {needed_boxes} boxes in {frames} pictures")
-        if boxes >= needed_boxes or frames == before:
-            break
+        if boxes >= needed_boxes or boxes == 0 or frames == before:
+            break  # enough; or a whole round without a box, which is the wrong model or the wrong pictures
     if best is None:
         raise SetupError("The golden set holds no picture: give a folder with photos or clips, --golden DIR.")
     return Replay(tallies, best)

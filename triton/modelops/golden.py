@@ -16,7 +16,7 @@ from consumer.contract import Resize
 from consumer.errors import RecordingError, SetupError
 from consumer.frames import NetworkFrame, UInt8Array, from_bgr, to_bgr, to_network
 from consumer.media import FileMedia
-from consumer.sample_clip import sample_clip
+from consumer.sample_clip import cached_sample_clip, sample_clip
 from consumer.video import SampledFrame, open_recording
 from modelops.download import digest_of
 from modelops.provenance import File
@@ -25,8 +25,8 @@ ROUND_FRAMES = 100
 """Pictures of one round: enough of each clip, few enough to stop soon after there are boxes enough."""
 
 _ROUNDS = 10
-_CALIBRATION_PHASE = 1 / 3
-"""Never one of the gate's, which are halves, quarters, eighths ..."""
+_OTHER_PHASE = 1 / 3
+"""Never one of the rounds', which are halves, quarters, eighths ..."""
 
 _PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _CLIPS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".ts", ".mpg", ".mpeg"})
@@ -104,15 +104,15 @@ class GoldenSet:
             frames = self._frames(ROUND_FRAMES, _phase(number), taken)
             yield itertools.chain(map(_photo, photos), frames)
 
-    def calibration_pictures(self, count: int) -> Iterator[GoldenPicture]:
-        """Yield pictures to calibrate with: of the clips other frames than those of `rounds`.
+    def some_pictures(self, count: int) -> Iterator[GoldenPicture]:
+        """Yield up to `count` photos and as many frames; of the clips others than `rounds` takes.
 
         Raises:
             SetupError: a file cannot be read.
         """
         step = max(1, len(self.photos) // count)
         yield from map(_photo, self.photos[::step][:count])
-        yield from self._frames(count, _CALIBRATION_PHASE, set())
+        yield from self._frames(count, _OTHER_PHASE, set())
 
     def split(self) -> tuple["GoldenSet", "GoldenSet"]:
         """Return a set to calibrate with and one to judge by: they share clips, but no photo."""
@@ -160,6 +160,13 @@ def pictures_in(directory: Path) -> GoldenSet:
         endings = ", ".join(sorted(_PHOTOS | _CLIPS))
         raise SetupError(f"{directory} holds no photo and no clip ({endings}): give a folder that does.")
     return GoldenSet(photos, clips)
+
+
+def at_hand() -> GoldenSet:
+    """Return what `golden_set` finds without the network; empty where that is nothing."""
+    if (_SHARED / "clips").is_dir() or cached_sample_clip() is not None:
+        return golden_set()
+    return GoldenSet()
 
 
 def _phase(number: int) -> float:

@@ -93,7 +93,8 @@ class Provenance:
     golden: the files that the gate replayed. calibration: those that INT8 was calibrated with.
     gate: None where nothing was replayed; `gate_skipped` then says why.
     forced: published although the gate was not passed.
-    kept_fp32: nodes of the network that FP16 or INT8 left in FP32.
+    checked_by: NVIDIA's builder that took the model, where it was asked (`--check`).
+    kept_fp32: layers of the network that FP16 or INT8 left in FP32.
     tools: versions by package. created: ISO 8601, UTC.
     """
 
@@ -112,6 +113,8 @@ class Provenance:
     gate: GateReport | None = None
     gate_skipped: str | None = None
     forced: bool = False
+    checked_by: str | None = None
+    kept_fp32: tuple[str, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     plans: tuple[Plan, ...] = ()
@@ -133,6 +136,7 @@ class Provenance:
             known["source"], known["graph"] = _made(File, read["source"]), _made(File, read["graph"])
             for name in ("golden", "calibration"):
                 known[name] = tuple(_made(File, each) for each in read.get(name, ()))
+            known["kept_fp32"] = tuple(map(str, read.get("kept_fp32", ())))
             known["gate"] = _gate(read.get("gate"))
             known["plans"] = tuple(_plan(each) for each in read.get("plans", ()))
             return cls(**known)

@@ -1,0 +1,160 @@
+"""INT8 as Q/DQ: which layers of a network bear it is measured, and the others stay in FP32.
+
+Symmetric, per channel for the weights, no quantised bias, and nothing behind a layer but what the next one
+quantises for itself: TensorRT takes no other Q/DQ (docs.nvidia.com/deeplearning/tensorrt, "Working with
+Quantized Types", explicit quantization).
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, ValueInfoProto
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from consumer.contract import INPUT_NAME
+from consumer.errors import SetupError
+from modelops.answers import open_session
+from modelops.graph import ContractGraph
+from modelops.precision import checked, layers, with_node_names
+
+CALIBRATION_PICTURES = 64
+
+NOISE_BUDGET = 0.01
+"""What all quantised layers together may do to the network's answer: power of the noise, as a share of the
+answer's own. Noise of different layers adds up; so the layers that make most of it stay in FP32."""
+
+_PROBES = 3
+"""Frames on which a layer's noise is measured; it differs by far more between layers than between frames."""
+
+Frames = Sequence[npt.NDArray[np.uint8]]
+
+
+def to_int8(graph: ContractGraph, frames: Frames) -> ContractGraph:
+    """Quantise the layers of a network that bear it.
+
+    Args:
+        graph: in FP32.
+        frames: uint8 [H*3/2, W] of the contract, to calibrate with.
+
+    Raises:
+        SetupError: there are no frames, or the network cannot be quantised.
+    """
+    if not len(frames):
+        raise SetupError("INT8 needs pictures to calibrate with: give a folder, --calibration DIR.")
+    model = with_node_names(graph.model)
+    with tempfile.TemporaryDirectory(prefix="vault-ml-int8-") as directory, _quiet():
+        quantiser = _Quantiser(model, frames, Path(directory))
+        quantiser.quantise(node.name for node in layers(model))  # calibrates all layers at once
+        noise = _noise(quantiser, graph.raw_outputs, frames[:_PROBES])
+        chosen = bearable(noise, NOISE_BUDGET)
+        if not chosen:
+            raise SetupError("No layer of this network bears INT8: use --precision fp16.")
+        quantised = quantiser.quantise(chosen)
+    return replace(graph, model=checked(quantised))
+
+
+def bearable(noise: dict[str, float], budget: float) -> list[str]:
+    """Return the layers that make least noise, as many as stay within the budget together."""
+    quietest = sorted(noise, key=lambda name: noise[name])
+    sums = np.cumsum([noise[name] for name in quietest])
+    return quietest[: int(np.searchsorted(sums, budget, side="right"))]
+
+
+def _noise(quantiser: "_Quantiser", outputs: Sequence[str], probes: Frames) -> dict[str, float]:
+    """Measure for each layer what quantising it alone does to the network's answer."""
+    plain = _answers(quantiser.model, outputs, probes)
+    power = float((plain**2).sum())
+    return {
+        node.name: float(((_answers(quantiser.quantise([node.name]), outputs, probes) - plain) ** 2).sum())
+        / power
+        for node in layers(quantiser.model)
+    }
+
+
+def _answers(model: ModelProto, outputs: Sequence[str], frames: Frames) -> npt.NDArray[np.float64]:
+    """Return what the network itself answers, in one row."""
+    inner = ModelProto()
+    inner.CopyFrom(model)
+    del inner.graph.output[:]
+    inner.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
+    session = open_session(inner)
+    parts = [part for frame in frames for part in session.run(None, {INPUT_NAME: frame[np.newaxis]})]
+    return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
+
+
+class _Quantiser:
+    """Quantises layers of one model; it is calibrated once."""
+
+    def __init__(self, model: ModelProto, frames: Frames, directory: Path) -> None:
+        self.model = model
+        self._frames = frames
+        self._directory = directory
+
+    def quantise(self, names: Iterable[str]) -> ModelProto:
+        """Return the model with Q/DQ around these nodes.
+
+        Raises:
+            SetupError: onnxruntime does not quantise it.
+        """
+        copy = ModelProto()
+        copy.CopyFrom(self.model)
+        result = self._directory / "quantised.onnx"
+        try:
+            quantize_static(
+                copy,
+                result,
+                _Reader(self._frames),
+                quant_format=QuantFormat.QDQ,
+                nodes_to_quantize=list(names),
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                # As good as percentiles once the noisy layers are left out, in a seventh of the time and
+                # without holding every activation in memory.
+                calibrate_method=CalibrationMethod.MinMax,
+                calibration_cache_path=self._directory / "ranges.json",
+                extra_options={
+                    "ActivationSymmetric": True,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                    "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose", "MatMul", "Gemm"],
+                },
+            )
+        except Exception as error:
+            # onnxruntime raises classes of its own without a common root below Exception.
+            raise SetupError(f"The network cannot be quantised ({error}): use --precision fp16.") from error
+        return onnx.load(result)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+    def __init__(self, frames: Frames) -> None:
+        self._frames = iter(frames)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+        """Return the next input, None after the last."""
+        frame = next(self._frames, None)
+        return None if frame is None else {INPUT_NAME: frame[np.newaxis]}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep onnxruntime's advice to optimise the model first from the user: the exporter has done that."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
