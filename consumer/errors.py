@@ -16,7 +16,7 @@
         |   |-- RecordingUnfinished   only the head of the file is there (a `free` box)
         |   |-- SignedUrlExpired      the link has run out; the next try asks for a new one
         |   |-- InferenceFailed       Triton answered, with a failure, for its frames
-        |   |-- ModelChanged          the model was swapped between two of its frames
+        |   |-- ModelChanged          the version that it was asked of is not served, or not any more
         |   |-- WorkerDied            the worker process died or hung on it
         |   `-- Unforeseen            a fault of ours; tried again as if a worker had died
         `-- NeverHeals                dead letter at once, with the reason
@@ -158,7 +158,7 @@ class InferenceFailed(MayHeal):
 
 
 class ModelChanged(MayHeal):
-    """Two versions of the model answered for one recording: look again, so that one version made it all."""
+    """Triton does not serve the version that was asked: look again, with the one that is named now."""
 
     reason = "model_changed"
 

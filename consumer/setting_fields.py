@@ -120,7 +120,7 @@ class TopicSettings(DetectSettings):
     queue_comparison: Annotated[
         setting_types.Topic,
         Variable(
-            "The topic for comparisons of two model versions, while one is on trial; created like that one.",
+            "The topic for comparisons of a version on trial; it is created where the broker allows it.",
             "a topic's name",
             default_words="`<QUEUE_NAME>.comparison`",
         ),

@@ -9,11 +9,14 @@ from typing import Any
 
 import consumer
 from consumer.analysis import Analysis, Detection, FrameResult
+from consumer.comparison import Comparison, comparison_id
+from consumer.contract import ModelVersion
 from consumer.dead_letter import REASON_HEADER, build_dead_letter
 from consumer.errors import RecordingUndecodable
 from consumer.events import MAX_DEPTH, MAX_ENTRIES, MAX_KEY_BYTES, RecordingEvent, parse_message
 from consumer.messages import Position
 from consumer.results import Header, build_result, frames_value
+from consumer.second_look import MAX_BATCHES_BEHIND, PATIENCE_SECONDS
 from tests.fakes.recorded_events import README_EVENT
 
 TEXT = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")
@@ -73,6 +76,28 @@ def test_the_dead_letter_is_what_is_sent() -> None:
     )
     example["deadLetter"]["attributes"]["version"] = consumer.__version__
     assert json.loads(message.value) == example
+
+
+def test_the_comparison_is_what_is_sent() -> None:
+    comparison = Comparison.from_json(json.dumps(EXAMPLES["comparison"]))
+    assert json.loads(comparison.to_json()) == EXAMPLES["comparison"]
+    live, candidate = (
+        ModelVersion("", (), EXAMPLES["comparison"][role]["digest"]) for role in ("live", "candidate")
+    )
+    identity = (comparison.source, comparison.key, comparison.generation)
+    assert comparison.id == comparison_id(*identity, live, candidate)
+
+
+def test_every_name_of_a_comparison_is_in_its_table() -> None:
+    names = {*EXAMPLES["comparison"], *EXAMPLES["comparison"]["live"]} - {"version", "digest"}
+    told = TEXT.partition("## Comparisons")[2].partition("| `failed` | When |")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", told, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == names
+
+
+def test_what_makes_a_comparison_fail_is_in_the_text() -> None:
+    assert f"not done {PATIENCE_SECONDS:g} seconds after" in TEXT
+    assert f"{MAX_BATCHES_BEHIND} batches behind" in TEXT
 
 
 def test_every_header_is_in_the_table() -> None:
