@@ -28,6 +28,7 @@ from modelops.site_options import (
 )
 
 if TYPE_CHECKING:
+    from consumer.look import Look
     from modelops.drift import Drift
     from modelops.inventory import Inventory, VersionRow
     from modelops.repository import Repository
@@ -90,6 +91,9 @@ def compare(
         str | None, typer.Option(metavar="A,B", help="Which two; else the live one and the candidate.")
     ] = None,
     predictions: Annotated[int, typer.Option(min=1, max=1000, help="Frames of each recording.")] = 10,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="Leave lower scores out; else as consumers do.")
+    ] = None,
     within: WithinOption = None,
     triton: TritonOption = None,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
@@ -102,7 +106,9 @@ def compare(
     companion = there.companion(name)
     live, candidate = agreed.versions_of(companion, versions)
     if clips:
-        drift = _look(there, name, (live, candidate), clips, predictions, triton)
+        drift = _look(
+            there, name, (live, candidate), clips, _as_consumers(predictions, score_threshold), triton
+        )
     else:
         drift = agreed.read_drift(agreed.pair_of(name, companion, live, candidate), since(within))
     if as_json:
@@ -116,13 +122,11 @@ def _look(
     name: str,
     versions: tuple[int, int],
     clips: list[Path],
-    predictions: int,
+    look: "Look",
     triton: list[str] | None,
 ) -> "Drift":
     """Look at clips with both versions; says on standard error which could not be looked at."""
-    from consumer import settings
     from consumer.errors import VaultMLError
-    from consumer.look import Look
     from modelops import offline
     from modelops.cli import require_models_extra
     from modelops.drift import Drift
@@ -130,8 +134,6 @@ def _look(
     names = targets(triton)
     if not names:
         require_models_extra()
-    loaded = settings.load_detect(os.environ)
-    look = Look(predictions, loaded.score_threshold, loaded.nms_iou)
     drift = Drift()
     media = offline.local(clips)
     with offline.detector_of(repository, name, versions, names[0] if names else None) as detector:
@@ -142,6 +144,20 @@ def _look(
             else:
                 drift += result
     return drift
+
+
+def _as_consumers(predictions: int, score_threshold: float | None) -> "Look":
+    """Return how consumers look, by the same variables and with the same defaults, but for what was given."""
+    from consumer import settings
+    from consumer.look import Look
+
+    loaded = settings.load_detect(
+        os.environ, options={"SCORE_THRESHOLD": ("--score-threshold", score_threshold)}
+    )
+    threshold = loaded.score_threshold
+    if "SCORE_THRESHOLD" not in loaded.origins:
+        threshold = settings.Settings.model_fields["score_threshold"].default
+    return Look(predictions, threshold, loaded.nms_iou)
 
 
 def _inventory(repository: "Repository", triton: list[str] | None, name: str | None) -> "Inventory":
