@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from consumer.topics import produce
 from modelops.embedded import EmbeddedTriton
-from tests import clips
+from tests import clips, planted
 from tests.brokers.kafka import KafkaBroker
 from tests.brokers.topics import create_topic
 from tests.fakes.faulty_vault import FaultyVault
@@ -207,8 +205,9 @@ def test_it_joins_the_group_only_once_the_contract_holds(
             assert "serves no model" in json.loads(body)["checks"]["contract"]["detail"]
             assert not pod.lines(event="partitions assigned")
             assert pod.get("/healthz")[0] == 200
-            load = f"http://{server.http_url}/v2/repository/models/yolo/load"
-            assert requests.post(load, json={}, timeout=SECONDS).ok
+            planted.load(server.http_url, "yolo")
+            pod.wait_for(lambda: "does not serve 'yolo-rollout'" in pod.get("/readyz")[1], "companion named")
+            planted.load(server.http_url, "yolo-rollout")
             world.results(1)
             assert pod.stop() == 0
 
