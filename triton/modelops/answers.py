@@ -44,8 +44,7 @@ def ask(model: ModelProto, height: int, width: int, classes: int | None = None) 
             dims=tuple(value.shape[1:]),
             is_float=np.issubdtype(value.dtype, np.floating),
             exponential=declared.name in exponential,
-            lowest=float(value.min(initial=0)),
-            highest=float(value.max(initial=0)),
+            values=value,
         )
         for declared, value in zip(session.get_outputs(), values, strict=True)
     )

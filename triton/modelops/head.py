@@ -1,9 +1,11 @@
 """What every detector's answer becomes: candidates; and what a layout may be recognised by."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelops.nodes import Nodes
 
@@ -51,9 +53,13 @@ class Output:
     is_float: bool
     exponential: bool = False
     """An Exp lies between the last convolutions and it: sizes are decoded already."""
-    lowest: float = 0.0
-    highest: float = 0.0
-    """Of its values for a grey picture; both 0 where it has none."""
+    values: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    """What it is for a grey picture: [batch, *dims]."""
+
+    @property
+    def within_one(self) -> bool:
+        """Nothing in it is below 0 or above 1."""
+        return bool(self.values.min(initial=0) >= 0 and self.values.max(initial=0) <= 1)
 
     def __str__(self) -> str:
         return f"{self.name} [{', '.join(['N', *map(str, self.dims)])}]"

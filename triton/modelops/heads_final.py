@@ -12,13 +12,14 @@ from modelops.nodes import Nodes
 def end_to_end(answers: Answers, _height: int, _width: int) -> Head | None:
     """YOLOv10, YOLO26 and files exported with NMS: rows of x1, y1, x2, y2 in pixels, score, class.
 
-    A row that holds nothing is zero, so an answer between 0 and 1 is none of these, unless all of it is zero.
+    A row that holds nothing is zero, so boxes between 0 and 1 are none of these, unless all are zero.
     """
     fitting = answers.floats(rank=3)
     if len(fitting) != 1 or fitting[0].dims[1] != 6 or _is_dense(answers, fitting[0]):
         return None
     output = fitting[0]
-    if 0 < output.highest <= 1:
+    boxes = output.values[..., :4]
+    if boxes.any() and boxes.max() <= 1:
         return None
 
     def decode(nodes: Nodes, outputs: Sequence[str]) -> Candidates:
@@ -62,8 +63,9 @@ def yolo_nas_suppressed(answers: Answers, _height: int, _width: int) -> Head | N
 
 
 def rt_detr(answers: Answers, height: int, width: int) -> Head | None:
-    """RT-DETR and D-FINE in any of their three exports."""
+    """RT-DETR and D-FINE in any of their exports."""
     recognised = (
+        _rt_detr_ranked(answers, height, width),
         _rt_detr_original(answers),
         _rt_detr_hugging_face(answers, height, width),
         _rt_detr_ultralytics(answers, height, width),
@@ -111,7 +113,7 @@ def _rt_detr_ultralytics(answers: Answers, height: int, width: int) -> Head | No
     if len(fitting) != 1 or fitting[0].dims[1] <= 4 or _is_dense(answers, fitting[0]):
         return None
     output = fitting[0]
-    if output.lowest < 0 or output.highest > 1:
+    if not output.within_one:
         return None
     classes = output.dims[1] - 4
 
@@ -120,6 +122,25 @@ def _rt_detr_ultralytics(answers: Answers, height: int, width: int) -> Head | No
         return Candidates(boxes, *best_class(nodes, nodes.slice(outputs[0], 2, 4, 4 + classes)))
 
     return Head("rt-detr", classes, output.dims[0], (output.name,), decode, nms_in_graph=True)
+
+
+def _rt_detr_ranked(answers: Answers, height: int, width: int) -> Head | None:
+    """Ultralytics since 8.4: the best of all queries and classes, [N, Q, 6]: centre box, score, class.
+
+    With two classes its shape is that of the older export too; here the last column holds whole numbers.
+    """
+    fitting = answers.floats(rank=3)
+    if answers.metadata.get("head") != "RTDETRDecoder" or len(fitting) != 1 or fitting[0].dims[1] != 6:
+        return None
+    output = fitting[0]
+    if (output.values[..., 5] % 1).any():
+        return None
+
+    def decode(nodes: Nodes, outputs: Sequence[str]) -> Candidates:
+        boxes = _from_shares(nodes, nodes.slice(outputs[0], 2, 0, 4), height, width)
+        return Candidates(boxes, nodes.slice(outputs[0], 2, 4, 5), nodes.slice(outputs[0], 2, 5, 6))
+
+    return Head("rt-detr", None, output.dims[0], (output.name,), decode, nms_in_graph=True)
 
 
 def _from_shares(nodes: Nodes, boxes: str, height: int, width: int) -> str:

@@ -24,6 +24,8 @@ from modelops.reshapes import reshape_target
 MINIMUM_OPSET = 17
 _LARGE = 1000
 """Constants with more numbers than this are never shapes."""
+_TELLING_BATCH = 13
+"""Where a file takes any batch, shapes are looked at with one that is not another size by chance."""
 
 Array = npt.NDArray[Any]
 Shapes = dict[str, list[int | None]]
@@ -102,21 +104,21 @@ def at_size(model: ModelProto, height: int, width: int, outputs: Sequence[str] =
     """
     inputs = network_inputs(model)
     network = _at_least_opset(model, MINIMUM_OPSET)
-    keep_outputs(network, outputs)
+    _keep_outputs(network, outputs)
     old, new = inputs.own_size or (height, width), (height, width)
     batch = inputs.batch or "N"
     network = _folded(_with_inputs(network, inputs, batch, old))
     if old != new:
         rewrite_grids(network, old, new)
     weights = _take_weights(network)
-    old_shapes = _shapes(_with_inputs(network, inputs, inputs.batch or 1, old))
+    old_shapes = _shapes(_with_inputs(network, inputs, inputs.batch or _TELLING_BATCH, old))
     _with_inputs(network, inputs, "N", new)
     _forget_shapes(network)
     for node in network.graph.node:
         if node.op_type == "Resize":
             _rewrite_resize(network, node, old_shapes)
         if node.op_type == "Reshape":
-            _rewrite_reshape(network, node, old_shapes, old, new)
+            _rewrite_reshape(network, node, old_shapes, old, new, free_batch=inputs.batch is None)
     _put_weights(network, weights)
     if inputs.picture_sizes is not None:
         _say_sizes(network, inputs.picture, inputs.picture_sizes, new)
@@ -130,7 +132,7 @@ def at_size(model: ModelProto, height: int, width: int, outputs: Sequence[str] =
         ) from error
 
 
-def keep_outputs(model: ModelProto, names: Sequence[str]) -> None:
+def _keep_outputs(model: ModelProto, names: Sequence[str]) -> None:
     """Leave only these outputs, in this order; none names all."""
     if names:
         by_name = {value.name: value for value in model.graph.output}
@@ -244,15 +246,19 @@ def _rewrite_resize(model: ModelProto, node: NodeProto, old_shapes: Shapes) -> N
     del node.input[3]
 
 
-def _rewrite_reshape(model: ModelProto, node: NodeProto, old_shapes: Shapes, old: Size, new: Size) -> None:
+def _rewrite_reshape(
+    model: ModelProto, node: NodeProto, old_shapes: Shapes, old: Size, new: Size, *, free_batch: bool
+) -> None:
     old_in, old_out = old_shapes.get(node.input[0]), old_shapes.get(node.output[0])
     new_in = _shapes(model).get(node.input[0])
     if not old_in or not old_out or not new_in or None in old_in or None in old_out:
         return  # computed while running: then it follows the picture by itself
+    if free_batch and old == new and not old_in[0] == old_out[0] == _TELLING_BATCH:
+        return  # the batch is not simply in front; but nothing is baked in either
+    target = reshape_target([size or 0 for size in old_in], [size or 0 for size in old_out], new_in, old, new)
     # A zero of the new shape means "copy" here, whatever the exporter chose.
     for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
         node.attribute.remove(attribute)
-    target = reshape_target([size or 0 for size in old_in], [size or 0 for size in old_out], new_in, old, new)
     node.input[1] = _add_constant(model, f"{node.output[0]}_shape", np.array(target, dtype=np.int64))
 
 
@@ -286,7 +292,8 @@ def _copy(model: ModelProto) -> ModelProto:
     return copy
 
 
-def _add_constant(model: ModelProto, name: str, value: Array) -> str:
+def _add_constant(model: ModelProto, about: str, value: Array) -> str:
+    name = f"rewritten/{about}"  # exporters use plain names like these too
     model.graph.initializer.append(numpy_helper.from_array(value, name))
     return name
 

@@ -59,14 +59,18 @@ def yolo_nas(outputs: Sequence[Array], _h: int, _w: int, _metadata: Mapping[str,
     return boxes, scores, classes
 
 
-def rt_detr(outputs: Sequence[Array], height: int, width: int, _metadata: Mapping[str, str]) -> Boxes:
-    """Boxes, scores and labels; or logits and shares; or both in one."""
+def rt_detr(outputs: Sequence[Array], height: int, width: int, metadata: Mapping[str, str]) -> Boxes:
+    """Boxes, scores and labels; logits and shares; shares and scores in one; or shares, score, class."""
     if len(outputs) == 3:
         return outputs[0], outputs[1], outputs[2]
     sides = np.array([width, height, width, height], dtype=np.float32)
     if len(outputs) == 2:
         return _best(_xyxy(outputs[1] * sides), (1 / (1 + np.exp(-outputs[0]))).astype(np.float32))
-    return _best(_xyxy(outputs[0][:, :4] * sides), outputs[0][:, 4:])
+    boxes, scores = _xyxy(outputs[0][:, :4] * sides), outputs[0][:, 4:]
+    whole = not (scores[:, 1:] % 1).any()
+    if metadata.get("head") == "RTDETRDecoder" and scores.shape[1] == 2 and whole:
+        return boxes, scores[:, 0], scores[:, 1]
+    return _best(boxes, scores)
 
 
 def darknet(outputs: Sequence[Array], _h: int, _w: int, metadata: Mapping[str, str]) -> Boxes:

@@ -23,21 +23,25 @@ def reshape_target(
     for ins, outs in _runs(old_in, old_out):
         before, after = old_in[ins], old_out[outs]
         now = new_in[ins]
-        if ins.start == 0:
-            target += _with_batch(before, after, now, old_size)
+        if ins.start == 0 or None in now:
+            target += _with_batch(before, after, now, old_size, same_place=ins.start == outs.start)
         elif before in (now, after):
             target += [size or 0 for size in (after if before == now else now)]
-        elif len(after) == 1 and None not in now:
+        elif len(after) == 1:
             target.append(math.prod(size or 0 for size in now))
         else:
             target += _split_grid(after, [size or 0 for size in now], old_size, new_size)
+    if target.count(-1) > 1:
+        raise _not_understood(old_out, old_size)
     return target
 
 
-def _with_batch(before: list[int], after: list[int], now: list[int | None], old: Size) -> list[int]:
-    """Translate the run that holds the batch."""
+def _with_batch(
+    before: list[int], after: list[int], now: list[int | None], old: Size, *, same_place: bool
+) -> list[int]:
+    """Translate the run that holds the batch, in front of everything else in it."""
     if len(before) == len(after) == 1:
-        return [0]
+        return [0] if same_place else [-1]
     if len(after) > 1 and now[1:] != before[1:]:
         # Two of its sizes may follow the picture, and which one is not to be seen.
         raise _not_understood(after, old)

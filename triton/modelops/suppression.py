@@ -1,11 +1,10 @@
 """Suppression inside a file that works for one picture only: it is left out, the consumer does it anyway."""
 
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from consumer.contract import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from modelops.answers import ask
 from modelops.grids import scales_of
-from modelops.network import keep_outputs
 
 
 def without_suppression(model: ModelProto) -> ModelProto:
@@ -44,5 +43,6 @@ def without_suppression(model: ModelProto) -> ModelProto:
     order = [name for node in model.graph.node for name in node.output if name in dense]
     if not order:
         return model
-    keep_outputs(opened, order[-1:])
+    del opened.graph.output[:]
+    opened.graph.output.append(helper.make_tensor_value_info(order[-1], TensorProto.FLOAT, None))
     return opened
