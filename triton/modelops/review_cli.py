@@ -186,6 +186,7 @@ def _known(row: "VersionRow") -> tuple[str, ...]:
     if known.gate is not None:
         figures = known.gate.fair
         gate = f"recall {_figure(figures.recall)}, precision {_figure(figures.precision)}"
+        gate += f" ({known.gate.boxes} boxes)"
     if known.forced:
         gate += ", forced"
     size = f"{known.graph.bytes / 1e6:.1f} MB"
@@ -218,7 +219,7 @@ def _print_drift(drift: "Drift", live: int, candidate: int) -> None:
     out = console()
     out.print(table)
     failed = ", ".join(f"{count} {reason}" for reason, count in drift.failed.most_common())
-    said = f"{drift.recordings} recordings, {agreement.frames} frames"
+    said = f"{drift.recordings} recording{'' if drift.recordings == 1 else 's'}, {agreement.frames} frames"
     out.print(f"{said}; not compared: {failed}." if failed else f"{said}.", soft_wrap=True)
 
 
