@@ -154,6 +154,9 @@ def test_a_version_is_loaded_without_recordings_and_unloaded(one: Site) -> None:
     assert (ready(one), on_disk(one)) == ([[1, 3]], before)
     assert carry_out(one, "unload 3", lambda rollout: rollouts.unload(rollout, 3, datetime.now(UTC))).done
     assert (ready(one), on_disk(one)) == ([[1]], before)
+    # Also while the pod is still letting go of it.
+    assert carry_out(one, "load 3", lambda rollout: rollouts.load(rollout, 3)).done
+    assert ready(one) == [[1, 3]]
 
 
 def test_a_pod_that_cannot_be_reached_stops_everything_before_it_begins(pods: Pods) -> None:

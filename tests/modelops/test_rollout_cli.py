@@ -135,6 +135,16 @@ def test_a_pod_that_cannot_be_reached_is_reported_beside_those_that_can(operator
     assert any(remark.startswith(f"{nobody}: It does not answer") for remark in listed["remarks"])
 
 
+def test_a_pod_that_lags_behind_the_disk_is_named(operator: Operator) -> None:
+    publish(operator.repository, "behind", CAT, DOG)
+    remarks = operator.json("show", "behind")["remarks"]
+    pod = operator.environ["TRITON_URL"]
+    assert remarks == [
+        f"{pod} lacks version 1, which is in use: run `vault-ml model load behind`.",
+        f"{pod} has another rollout than the one on disk: run `vault-ml model load behind`.",
+    ]
+
+
 def test_promotion_by_agreement_needs_to_know_the_topic(operator: Operator) -> None:
     publish(operator.repository, "agreed", CAT, DOG)
     said = operator("promote", "agreed", "2", "--if-agreement", "0.95", status=2)
@@ -192,6 +202,7 @@ def test_versions_on_the_shelf_are_compared_on_recordings_without_a_triton(
     assert (said["recordings"], said["failed"]) == (1, {"undecodable": 1})
     assert (said["frames"], said["matched"], said["agreement"]) == (2, 2, 1.0)  # version 4 is 1 once more
     assert said["labels"] == {"cat": [2, 2]}
+    assert shelf.json("compare", "yolo", str(broken), "--versions", "1,4", status=1)["recordings"] == 0
     different = shelf("compare", "yolo", str(clip), "--versions", "1,2", "--predictions", "2")
     assert "1 recording, 2 frames." in different
     assert "boxes of dog" in different

@@ -236,10 +236,10 @@ class Fleet:
         self.close()
 
     def close(self) -> None:
-        """Drop all connections."""
-        self._threads.shutdown(cancel_futures=True)
+        """Drop all connections; a request that is under way, as after Ctrl-C, ends with its connection."""
         for pod in self.pods:
             pod.close()
+        self._threads.shutdown(cancel_futures=True)
 
     def each(self, request: Callable[[Pod], T]) -> list[Answer[T]]:
         """Ask every pod the same, all at once, and return what each made of it."""

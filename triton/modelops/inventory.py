@@ -1,6 +1,6 @@
 """Inventory: which versions of which models there are, what they do, and which pods have them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumer.contract import Parameter
@@ -114,10 +114,18 @@ def _loaded(
     answers = fleet.each(ask)
     silent = [f"{answer.pod.name}: {answer.failure}" for answer in answers if answer.failure]
     behind = [
-        f"{answer.pod.name} does not have the rollout of {model} that is on disk: "
-        f"run `vault-ml model load {model}`."
+        f"{answer.pod.name} {lack}: run `vault-ml model load {model}`."
         for answer in answers
-        if answer.value is not None and answer.value[1] != rollout.to_json()
+        if answer.value is not None
+        for lack in _lacks(rollout, *answer.value)
     ]
     loaded = {answer.pod.name: answer.value[0] for answer in answers if answer.value is not None}
     return loaded, silent, behind
+
+
+def _lacks(rollout: Rollout, versions: Mapping[int, VersionState], said: str) -> Iterator[str]:
+    lacking = [each for each in sorted(rollout.in_use) if each not in versions or not versions[each].ready]
+    if lacking:
+        yield f"lacks version {', '.join(map(str, lacking))}, which is in use"
+    if said != rollout.to_json():
+        yield "has another rollout than the one on disk"

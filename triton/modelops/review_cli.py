@@ -115,6 +115,8 @@ def compare(
         print(json.dumps({"model": name, "live": live, "candidate": candidate, **drift.to_dict()}))
     else:
         _print_drift(drift, live, candidate)
+    if clips and not drift.recordings:
+        raise typer.Exit(1)
 
 
 def _look(

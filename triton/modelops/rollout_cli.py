@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -212,7 +213,7 @@ def _carry_out(
         )
     progress = Console(stderr=True, highlight=False, markup=False)
     with open_fleet(names) as fleet:
-        site = Site(open_repository(repository), fleet, name, say=progress.print)
+        site = Site(open_repository(repository), fleet, name, say=partial(progress.print, soft_wrap=True))
         report = carry_out(site, command.strip(), decide)
     _print_report(report, as_json)
     if not report.done:
