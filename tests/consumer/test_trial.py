@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from consumer import detector as detector_module
@@ -211,6 +213,20 @@ def test_a_live_version_that_fails_is_the_recordings_own_failure(
     fleet.roll_out(3)
     with pytest.raises(InferenceFailed):
         look(detector, clip)
+
+
+def test_a_recording_keeps_the_version_that_it_started_with(fleet: Fleet, detector: TritonDetector) -> None:
+    fleet.roll_out(1)
+    detector.read_rollout()
+
+    def frames() -> Iterator[npt.NDArray[np.uint8]]:
+        for number in range(24):
+            if number == 12:
+                fleet.roll_out(2)
+                assert detector.read_rollout().live == 2
+            yield np.zeros((planted.HEIGHT * 3 // 2, planted.WIDTH), np.uint8)
+
+    assert [answer.model_version for answer in detector.detect(frames())] == ["1"] * 24
 
 
 def test_a_version_that_was_swapped_meanwhile_is_not_missed_by_the_recording(
