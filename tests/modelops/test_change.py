@@ -1,5 +1,6 @@
 """A change of a rollout on several real pods: all or nothing, whatever breaks and whoever dies."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -329,3 +330,19 @@ def test_two_commands_do_not_change_one_repository_at_once(one: Site) -> None:
     with another.lock(), pytest.raises(SetupError, match="Another process changes"):
         carry_out(one, "canary", canary())
     assert on_disk(one).generation == 1
+
+
+def test_a_version_rolls_out_from_an_object_store(bucket_url: str) -> None:
+    repository = Repository.open(bucket_url)
+    publish(repository, "yolo", CAT, DOG)
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    with (
+        EmbeddedTriton.start(bucket_url, models=["yolo"], environment=keys) as server,
+        Fleet(addresses([server])) as fleet,
+    ):
+        site = Site(repository, fleet, "yolo", seen_seconds=10)
+        assert carry_out(site, "promote 2", promote(2)).done
+        assert_consistent(site)
+        assert (on_disk(site).live, ready(site)) == (2, [[1, 2]])
+        assert carry_out(site, "rollback", rollback).done
+        assert_consistent(site)

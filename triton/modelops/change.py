@@ -136,7 +136,7 @@ def _commit(site: Site, entry: Entry, sentence: str) -> Report:
             _write_rollout(site, entry.after)
         except SetupError as error:
             return _undo_versions(site, entry, [], str(error))
-    site.say(f"Loading {companion_name(site.model)} on {len(site.fleet.pods)} pods.")
+    site.say(f"Loading {companion_name(site.model)} on {_pods(site)}.")
     told = _bring_rollout(site, entry.after)
     if not any(answer.failure for answer in told):
         journal.end(site.repository, site.model)
@@ -219,7 +219,7 @@ def _bring_versions(
 ) -> list[Answer[str]]:
     """Load the model on every pod and wait for its versions; then test those that are to be tested."""
     site.say(
-        f"Loading {site.model} on {len(site.fleet.pods)} pods: "
+        f"Loading {site.model} on {_pods(site)}: "
         f"version{'s' if len(wanted) > 1 else ''} {', '.join(map(str, sorted(wanted)))}."
     )
 
@@ -268,6 +268,11 @@ def _write_rollout(site: Site, rollout: Rollout) -> None:
 def _golden(site: Site, version: int) -> GoldenAnswer:
     content = site.repository.read(site.model, version, GOLDEN_FILE)
     return read_golden(content, f"{site.repository.where(site.model, version)}/{GOLDEN_FILE}")
+
+
+def _pods(site: Site) -> str:
+    count = len(site.fleet.pods)
+    return "the one pod" if count == 1 else f"{count} pods"
 
 
 def _failures(answers: Sequence[Answer[Any]]) -> str:
