@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 from google.protobuf import text_format
 from onnx import ModelProto, TensorProto, helper
 from tritonclient.grpc import model_config_pb2
+from typer.testing import CliRunner
 
 from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
 from modelops import plans
+from modelops.cli import app as model_app
 from modelops.coco import COCO_LABELS
 from modelops.config_pbtxt import COMPUTE_CAPABILITIES, Served, plan_file
 from modelops.golden import GoldenSet, golden_set
@@ -299,3 +302,36 @@ def test_every_batch_has_a_cuda_graph(shelf: Shelf) -> None:
     assert covered == list(range(1, MAX_BATCH + 1))
     assert config.optimization.cuda.graphs
     assert dict(config.cc_model_filenames) == {each: plan_file(each) for each in COMPUTE_CAPABILITIES}
+
+
+# The command
+
+
+def test_the_command_builds_the_newest_version_and_says_what_came_of_it(
+    shelf: Shelf, honest: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "this_workshop", lambda: WORKSHOP)
+    monkeypatch.setattr(plans, "build_plan", partial(build_plan, needed_boxes=ONE_ROUND))
+
+    said = CliRunner().invoke(model_app, ["build", "yolo", "--repository", str(shelf.directory)])
+
+    assert said.exception is None
+    assert said.stdout.startswith("yolo version 2: model_cc89.plan for NVIDIA L4, ")
+    assert "answers as ONNX Runtime does: recall " in said.stdout
+    assert files_of(shelf, 2) == BEFORE | {"model_cc89.plan"}
+
+
+def test_the_command_checks_a_version_without_a_gpu(shelf: Shelf) -> None:
+    arguments = ["yolo", "--version", "1", "--repository", str(shelf.directory)]
+    for command in (["check", *arguments], ["build", "--check", *arguments]):
+        said = CliRunner().invoke(model_app, command)
+        assert said.exception is None
+        assert said.stdout.startswith("yolo version 1: accepted by TensorRT-RTX ")
+    assert files_of(shelf, 1) == BEFORE
+
+
+def test_a_model_that_is_not_there_is_named(shelf: Shelf) -> None:
+    said = CliRunner().invoke(model_app, ["check", "yolov99", "--repository", str(shelf.directory)])
+    assert isinstance(said.exception, SetupError)
+    assert "There is no model 'yolov99'" in str(said.exception)
+    assert "there are: yolo" in str(said.exception)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from consumer.errors import SetupError
 from modelops import tensorrt_check
+from modelops.cli import app as model_app
 from modelops.graph import PixelFacts, build
 from modelops.tensorrt_check import Checker, check
 from tests.modelops import little_models
@@ -65,3 +67,17 @@ def test_without_the_wheels_the_extra_is_named() -> None:
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"missing\.onnx cannot be read"):
         check(tmp_path / "missing.onnx", max_batch=4)
+
+
+def test_the_command_takes_a_file_and_refuses_what_tensorrt_refuses(
+    contract_graph: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(contract_graph)
+    said = CliRunner().invoke(model_app, ["check", str(file), "--max-batch", "4"])
+    assert said.stdout.startswith(f"{file}: accepted by TensorRT-RTX ")
+
+    file.write_bytes(b"not a model")
+    said = CliRunner().invoke(model_app, ["check", str(file)])
+    assert isinstance(said.exception, SetupError)
+    assert "it is no ONNX file, or a damaged one" in str(said.exception)
