@@ -314,7 +314,7 @@ def test_of_publishers_that_begin_together_each_gets_its_own_version_or_a_senten
 def test_of_two_that_find_a_dead_holders_lock_one_gets_it(bucket_url: str) -> None:
     address = Address.parse(bucket_url)
     directory = f"{address.root}.shelf/.lock"
-    for _ in range(5):
+    for _ in range(3):
         with (
             pytest.raises(Died),
             ObjectLock(DyingStore(ObjectStore.at(address), 2), directory, "here").hold(),
@@ -345,7 +345,7 @@ def test_of_two_that_find_a_dead_holders_lock_one_gets_it(bucket_url: str) -> No
 def test_a_lock_is_renewed_while_it_is_held(bucket_url: str) -> None:
     store = ObjectStore.at(Address.parse(bucket_url))
     directory = f"{Address.parse(bucket_url).root}.shelf/.lock"
-    lock = ObjectLock(store, directory, "here", lease_seconds=1.0)
+    lock = ObjectLock(store, directory, "here", lease_seconds=4.0)
     with lock.hold():
         first = store.get(f"{directory}/000001.json")
         _until(lambda: store.get(f"{directory}/000001.json") != first)
@@ -359,7 +359,7 @@ def test_a_slow_holder_changes_nothing_once_another_has_taken_over(bucket_url: s
     locks: list[ObjectLock] = []
 
     def short(store: ObjectStore, directory: str, where: str) -> ObjectLock:
-        locks.append(ObjectLock(store, directory, where, lease_seconds=1.0))
+        locks.append(ObjectLock(store, directory, where, lease_seconds=6.0))
         return locks[-1]
 
     slow = Repository(ObjectStorage(address, ObjectStore.at(address), make_lock=short))
@@ -382,7 +382,9 @@ def _is_lost(lock: ObjectLock) -> bool:
     return False
 
 
-def test_a_store_that_does_not_answer_is_one_sentence(s3: str) -> None:
+def test_a_store_that_does_not_answer_is_one_sentence(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     nobody = free_ports(1)[0]
     with pytest.raises(SetupError, match=rf"127\.0\.0\.1:{nobody}/models/a could not be changed: "):
         Repository.open(f"s3://127.0.0.1:{nobody}/models/a").publish(candidate())
