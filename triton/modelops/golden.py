@@ -4,7 +4,7 @@ import contextlib
 import io
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ ROUND_FRAMES = 100
 
 _ROUNDS = 10
 _OTHER_PHASE = 1 / 3
-"""Never one of the rounds', which are halves, quarters, eighths ..."""
+"""Not one of the rounds', which are halves, quarters, eighths ..."""
 
 _PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _CLIPS = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".ts", ".mpg", ".mpeg"})
@@ -78,10 +78,14 @@ class GoldenAnswer:
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """Photos and clips, by their paths."""
+    """Photos and clips, by their paths.
+
+    without: names of pictures that `rounds` leaves out, because they were calibrated with.
+    """
 
     photos: tuple[Path, ...] = ()
     clips: tuple[Path, ...] = ()
+    without: frozenset[str] = frozenset()
 
     @cached_property
     def files(self) -> tuple[File, ...]:
@@ -102,10 +106,11 @@ class GoldenSet:
         for number in range(_ROUNDS):
             photos = self.photos[number * ROUND_FRAMES : (number + 1) * ROUND_FRAMES]
             frames = self._frames(ROUND_FRAMES, _phase(number), taken)
-            yield itertools.chain(map(_photo, photos), frames)
+            every = itertools.chain(map(_photo, photos), frames)
+            yield (picture for picture in every if picture.name not in self.without)
 
     def some_pictures(self, count: int) -> Iterator[GoldenPicture]:
-        """Yield up to `count` photos and as many frames; of the clips others than `rounds` takes.
+        """Yield up to `count` photos, and as many frames.
 
         Raises:
             SetupError: a file cannot be read.
@@ -114,10 +119,16 @@ class GoldenSet:
         yield from map(_photo, self.photos[::step][:count])
         yield from self._frames(count, _OTHER_PHASE, set())
 
-    def split(self) -> tuple["GoldenSet", "GoldenSet"]:
-        """Return a set to calibrate with and one to judge by: they share clips, but no photo."""
+    def split(self, count: int) -> tuple["GoldenSet", "GoldenSet"]:
+        """Return a set for `some_pictures(count)` to calibrate with, and one without these to judge by.
+
+        Raises:
+            SetupError: a file cannot be read.
+        """
         if self.clips:
-            return GoldenSet(clips=self.clips), self
+            calibration = GoldenSet(clips=self.clips)
+            names = frozenset(picture.name for picture in calibration.some_pictures(count))
+            return calibration, replace(self, without=names)
         judged = tuple(photo for n, photo in enumerate(self.photos) if n % 4)
         return GoldenSet(self.photos[::4]), GoldenSet(judged or self.photos)
 

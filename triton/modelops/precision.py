@@ -88,6 +88,14 @@ def decoding(model: ModelProto, outputs: Iterable[str]) -> list[NodeProto]:
     return list(found.values())
 
 
+def features(model: ModelProto, outputs: Iterable[str]) -> list[str]:
+    """Return the tensors that the network's last layers make, which its decoding turns into boxes."""
+    after = decoding(model, outputs)
+    inputs = dict.fromkeys(name for node in after for name in node.input)
+    made = {name for node in layers(model) for name in node.output}
+    return [name for name in [*inputs, *outputs] if name in made]
+
+
 def layers(model: ModelProto) -> list[NodeProto]:
     """Return the nodes of the network that hold its weights, in order."""
     sizes = _constant_sizes(model)

@@ -69,7 +69,7 @@ def split(golden: GoldenSet, request: Request) -> tuple[GoldenSet, GoldenSet]:
         return GoldenSet(), golden
     if request.calibration is not None:
         return pictures_in(request.calibration), golden
-    return golden.split()
+    return golden.split(quantization.CALIBRATION_PICTURES)
 
 
 def converted(

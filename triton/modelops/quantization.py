@@ -28,13 +28,13 @@ from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
 from modelops.answers import open_session
 from modelops.graph import ContractGraph
-from modelops.precision import checked, layers, with_node_names
+from modelops.precision import checked, features, layers, with_node_names
 
 CALIBRATION_PICTURES = 64
 
-NOISE_BUDGET = 0.01
-"""What all quantised layers together may do to the network's answer: power of the noise, as a share of the
-answer's own. Noise of different layers adds up; so the layers that make most of it stay in FP32."""
+NOISE_BUDGET = 0.005
+"""What all quantised layers together may do to the network's last features: power of the noise, as a share of
+the features' own. Noise of different layers adds up; so the layers that make most of it stay in FP32."""
 
 _PROBES = 3
 """Frames on which a layer's noise is measured; it differs by far more between layers than between frames."""
@@ -74,25 +74,32 @@ def bearable(noise: dict[str, float], budget: float) -> list[str]:
 
 
 def _noise(quantiser: "_Quantiser", outputs: Sequence[str], probes: Frames) -> dict[str, float]:
-    """Measure for each layer what quantising it alone does to the network's answer."""
-    plain = _answers(quantiser.model, outputs, probes)
-    power = float((plain**2).sum())
-    return {
-        node.name: float(((_answers(quantiser.quantise([node.name]), outputs, probes) - plain) ** 2).sum())
-        / power
-        for node in layers(quantiser.model)
-    }
+    """Measure for each layer what quantising it alone does to the last features, those before decoding.
+
+    In boxes and scores a pixel would count more than a class.
+    """
+    names = features(quantiser.model, outputs)
+    plain = _values(quantiser.model, names, probes)
+    noise = {}
+    for node in layers(quantiser.model):
+        noisy = _values(quantiser.quantise([node.name]), names, probes)
+        shares = [
+            ((found - expected) ** 2).sum() / max(float((expected**2).sum()), 1e-12)
+            for found, expected in zip(noisy, plain, strict=True)
+        ]
+        noise[node.name] = float(np.mean(shares))
+    return noise
 
 
-def _answers(model: ModelProto, outputs: Sequence[str], frames: Frames) -> npt.NDArray[np.float64]:
-    """Return what the network itself answers, in one row."""
+def _values(model: ModelProto, names: Sequence[str], frames: Frames) -> list[npt.NDArray[np.float64]]:
+    """Return tensors inside a model, each for all frames."""
     inner = ModelProto()
     inner.CopyFrom(model)
     del inner.graph.output[:]
-    inner.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
+    inner.graph.output.extend(ValueInfoProto(name=name) for name in names)
     session = open_session(inner)
-    parts = [part for frame in frames for part in session.run(None, {INPUT_NAME: frame[np.newaxis]})]
-    return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
+    values = [session.run(None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
+    return [np.stack(tensors).astype(np.float64) for tensors in zip(*values, strict=True)]
 
 
 class _Quantiser:
