@@ -68,5 +68,5 @@ def test_the_golden_answer_of_the_export_is_read_back() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"nonsense", golden(CAT)[:200]])
 def test_a_golden_answer_that_is_none_is_said(content: bytes) -> None:
-    with pytest.raises(SetupError, match="yolo/2/golden.npz cannot be read"):
+    with pytest.raises(SetupError, match=r"yolo/2/golden\.npz cannot be read"):
         read_golden(content, "yolo/2/golden.npz")
