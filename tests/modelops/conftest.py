@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import cv2
@@ -13,7 +14,13 @@ import numpy.typing as npt
 import pytest
 import requests
 
+from modelops.golden import pictures_in
 from modelops.repository import Repository
+from tests.modelops.golden_material import SHARED, write_crowds
+
+if TYPE_CHECKING:
+    from modelops.graph import ContractGraph
+    from modelops.provenance import GateReport, Precision
 
 PHOTO = Path(__file__).parents[2].parent / "shared" / "data" / "photos" / "dog.jpg"
 
@@ -70,6 +77,53 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     if request.param == "directory":
         return Repository.open(tmp_path / "repository")
     return Repository.open(request.getfixturevalue("bucket_url"))
+
+
+@pytest.fixture(scope="session")
+def crowds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A golden set with boxes enough for the gate, in few pictures."""
+    return write_crowds(tmp_path_factory.mktemp("golden") / "crowds")
+
+
+@pytest.fixture(scope="session")
+def yolox_graphs(yolox_nano: Path) -> "dict[Precision, ContractGraph]":
+    """YOLOX-nano in every precision; INT8 is calibrated with clips, and judged by crowds."""
+    from modelops.preparation import converted, plain_graph
+    from modelops.request import Request
+    from modelops.source import Options, read_source
+
+    plain = plain_graph(read_source(yolox_nano, Options()), Request())
+    calibration = pictures_in(SHARED / "clips")
+    return {to: converted(plain, to, calibration, lambda _: None) for to in ("fp32", "fp16", "int8")}
+
+
+@pytest.fixture(scope="session")
+def crowd_reports(
+    yolox_nano: Path, yolox_graphs: "dict[Precision, ContractGraph]", crowds: Path
+) -> "dict[str, GateReport]":
+    """What the gate finds for YOLOX-nano: every precision, and a graph that swaps two colours; one replay."""
+    from modelops import gate
+    from modelops.graph import PixelFacts, build
+    from modelops.network import load
+    from modelops.reference import Reference
+    from modelops.sighting import answer_of
+    from modelops.source import Options, read_source
+
+    source, plain = read_source(yolox_nano, Options()), yolox_graphs["fp32"]
+    swapped = build(load(yolox_nano), PixelFacts("rgb", "255"), height=plain.height, width=plain.width)
+    graphs = {"colours swapped": swapped} | {str(name): graph for name, graph in yolox_graphs.items()}
+    replayed = gate.replay(
+        pictures_in(crowds),
+        Reference(yolox_nano, source.pixels, height=plain.height, width=plain.width),
+        {name: answer_of(graph) for name, graph in graphs.items()},
+        height=plain.height,
+        width=plain.width,
+        resize=plain.resize,
+        nms_in_graph=plain.nms_in_graph,
+        labels=source.labels,
+    )
+    thresholds = {str(name): threshold for name, threshold in gate.THRESHOLDS.items()}
+    return {name: tally.report(thresholds.get(name, 0.98)) for name, tally in replayed.tallies.items()}
 
 
 @pytest.fixture

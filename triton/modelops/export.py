@@ -7,14 +7,9 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from consumer.cache import cache_directory, make_in_cache
-from consumer.contract import INPUT_NAME, OUTPUT_NAME
 from consumer.errors import SetupError
 from modelops import darknet, gate, precision, sighting, tensorrt_check
-from modelops.answers import open_session
 from modelops.catalogue import CATALOGUE, fetch, fetch_default
 from modelops.config_pbtxt import Served
 from modelops.download import digest_of
@@ -110,7 +105,7 @@ def export_unproven(path: Path, repository: str | Path, *, name: str = DEFAULT_N
     request = Request()
     source = read_source(path, request.options)
     graph = plain_graph(source, request)
-    answer = _answer(graph)
+    answer = sighting.answer_of(graph)
     glimpses = [*at_hand().some_pictures(_GLIMPSES)]
     sightings = [sighting.look(graph, answer, picture, source.labels) for picture in glimpses]
     sight = sighting.best(sightings) if sightings else sighting.look(graph, answer, None, source.labels)
@@ -174,7 +169,7 @@ def _checked(graph: ContractGraph, request: Request, say: Say) -> str:
 def _proven(
     path: Path, source: Source, graph: ContractGraph, golden: GoldenSet, to: Precision, *, say: Say
 ) -> tuple[GateReport, Sighting]:
-    answer = _answer(graph)
+    answer = sighting.answer_of(graph)
     replayed = gate.replay(
         golden,
         Reference(path, source.pixels, height=graph.height, width=graph.width, layout=source.layout),
@@ -188,15 +183,6 @@ def _proven(
     )
     sight = sighting.look(graph, answer, replayed.best.picture, source.labels)
     return replayed.tallies[to].report(gate.THRESHOLDS[to]), sight
-
-
-def _answer(graph: ContractGraph) -> gate.Answer:
-    session = open_session(graph.model)
-
-    def answer(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: frames})[0], np.float32)
-
-    return answer
 
 
 def _served(name: str, graph: ContractGraph, request: Request) -> Served:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from consumer.analysis import Detection
 from consumer.annotate import draw, write_jpeg
+from consumer.contract import INPUT_NAME, OUTPUT_NAME
 from consumer.errors import SetupError
+from modelops.answers import open_session
 from modelops.gate import SCORE, Answer, found_in
 from modelops.golden import GoldenAnswer, GoldenPicture
 from modelops.graph import ContractGraph
@@ -48,6 +51,20 @@ class Sighting:
             return write_jpeg(file, draw(self.picture.bgr, self.found))
         except OSError as error:
             raise SetupError(f"The picture cannot be written to {file}: {error.strerror}.") from error
+
+
+def answer_of(graph: ContractGraph) -> Answer:
+    """Load an exported model into ONNX Runtime on the CPU, and return how to ask it.
+
+    Raises:
+        SetupError: ONNX Runtime does not take it.
+    """
+    session = open_session(graph.model)
+
+    def answer(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(session.run([OUTPUT_NAME], {INPUT_NAME: frames})[0], np.float32)
+
+    return answer
 
 
 def look(
