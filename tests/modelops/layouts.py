@@ -139,17 +139,23 @@ def end_to_end(source: ModelProto) -> ModelProto:
     nodes = cut.nodes
     centre, size, scores = cut.scored(batch=-1)
     boxes, kept = cut.best(cut.corners(centre, size), scores)
-    flat = cut.reshape(kept, -1, QUERIES * CLASSES)
+    nodes("Concat", *_ranked(cut, boxes, kept), output="output0", axis=2)
+    return cut.finished(
+        {"output0": (TensorProto.FLOAT, ["N", QUERIES, 6])}, dynamic=True, metadata=_ultralytics_metadata()
+    )
+
+
+def _ranked(cut: Surgery, boxes: str, scores: str) -> tuple[str, str, str]:
+    """Boxes [N, 300, 4], scores and classes [N, 300, 1] of the best pairs of a box and a class."""
+    nodes = cut.nodes
+    flat = cut.reshape(scores, -1, QUERIES * CLASSES)
     best, index = nodes.many("TopK", flat, cut.shape(QUERIES), outputs=2, axis=1, largest=1)
     place = nodes("Div", index, cut.shape(CLASSES))
     label = nodes("Mod", index, cut.shape(CLASSES))
     places = nodes("Tile", nodes("Unsqueeze", place, cut.shape(2)), cut.shape(1, 1, 4))
-    chosen = nodes("GatherElements", boxes, places, axis=1)
     labels = nodes("Cast", nodes("Unsqueeze", label, cut.shape(2)), to=TensorProto.FLOAT)
-    nodes("Concat", chosen, nodes("Unsqueeze", best, cut.shape(2)), labels, output="output0", axis=2)
-    return cut.finished(
-        {"output0": (TensorProto.FLOAT, ["N", QUERIES, 6])}, dynamic=True, metadata=_ultralytics_metadata()
-    )
+    chosen = nodes("GatherElements", boxes, places, axis=1)
+    return chosen, nodes("Unsqueeze", best, cut.shape(2)), labels
 
 
 def yolo_nas(source: ModelProto) -> ModelProto:
@@ -212,6 +218,17 @@ def rt_detr_ultralytics(source: ModelProto) -> ModelProto:
     )
 
 
+def rt_detr_ranked(source: ModelProto) -> ModelProto:
+    """RT-DETR by Ultralytics since 8.4: [1, 300, 6], the best of all queries and classes."""
+    cut = Surgery(source)
+    nodes = cut.nodes
+    centre, size, scores = cut.scored()
+    boxes, kept = cut.best(cut.normalised(centre, size), scores)
+    nodes("Concat", *_ranked(cut, boxes, kept), output="output0", axis=2)
+    metadata = {**_ultralytics_metadata(), "head": "RTDETRDecoder"}
+    return cut.finished({"output0": (TensorProto.FLOAT, [1, QUERIES, 6])}, metadata=metadata)
+
+
 def rt_detr_original(source: ModelProto) -> ModelProto:
     """RT-DETR and D-FINE by their authors: two inputs, three outputs (their tools/export_onnx.py)."""
     cut = Surgery(source)
@@ -268,14 +285,13 @@ LAYOUTS: dict[str, Callable[[ModelProto], ModelProto]] = {
     "yolo-nas-uint8": yolo_nas_uint8,
     "yolo-nas-batched": yolo_nas_batched,
     "rt-detr-ultralytics": rt_detr_ultralytics,
+    "rt-detr-ranked": rt_detr_ranked,
     "rt-detr-original": rt_detr_original,
     "rt-detr-hugging-face": rt_detr_hugging_face,
 }
 """Every layout that an export takes (but darknet's, which is no exporter's), by a name for test reports."""
 
-OWN_SIZE: dict[str, tuple[int, int]] = dict.fromkeys(
-    ("rt-detr-ultralytics", "rt-detr-original", "rt-detr-hugging-face"), (416, 416)
-)
+OWN_SIZE: dict[str, tuple[int, int]] = {name: (416, 416) for name in LAYOUTS if name.startswith("rt-detr")}
 """Height and width of those that keep their own size; all others go to any."""
 
 
