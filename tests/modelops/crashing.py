@@ -25,7 +25,7 @@ OPERATIONS: dict[str, Callable[[Repository], object]] = {
     "serve": lambda repository: repository.serve("yolo", 2),
     "shelve": lambda repository: repository.shelve("yolo", 2),
     "remove": lambda repository: repository.remove("yolo", 2),
-    "add file": lambda repository: repository.add_file("yolo", 1, "model_cc89.plan", b"plan"),
+    "add file": lambda repository: repository.add_file("yolo", 1, "notes.txt", b"seen"),
     "roll out": lambda repository: repository.write_companion(
         "yolo", replace(repository.companion("yolo"), rollout=Rollout(2, live=1, previous=None))
     ),

@@ -25,6 +25,7 @@ from modelops.object_storage import ObjectStorage
 from modelops.object_store import Address, ObjectStore
 from modelops.ports import free_ports
 from modelops.repository import Repository
+from modelops.verify import verify
 from tests.modelops.candidates import candidate
 from tests.modelops.conftest import PythonRunner
 from tests.modelops.crashing import OPERATIONS
@@ -108,10 +109,11 @@ def test_kill_9_at_any_moment_leaves_the_old_state_or_the_new(
         repository = Repository.open(shutil.copytree(tmp_path / "before", tmp_path / "now") / "repository")
         outcome = crash(repository.location, operation, moment)
         seen.append(allowed.index(_state(repository)))
+        assert all("again" in problem for problem in verify(repository))
         highest = max([0, *_numbers(repository)])
         published = repository.publish(candidate())
         assert published.version > highest
-        assert repository.leftovers() == []
+        assert verify(repository) == []
         shutil.rmtree(tmp_path / "now")
         if outcome == "done":
             break
@@ -280,10 +282,10 @@ def _die_everywhere(operation: str, store: ObjectStore, bucket_url: str, *, firs
             died = True
         repository = Repository(ObjectStorage(address, store, make_lock=_later))
         seen.append(allowed.index(_state(repository)))
+        assert all("again" in problem for problem in verify(repository))
         highest = max([0, *_numbers(repository)])
         assert repository.publish(candidate()).version > highest
-        assert repository.leftovers() == []
-        assert [each for name in repository.models() for each in repository.torn(name)] == []
+        assert verify(repository) == []
         if not died:
             break
     assert len(seen) > 3, "or nothing died"

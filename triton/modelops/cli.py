@@ -13,6 +13,7 @@ from consumer.contract import DEFAULT_MAX_DETECTIONS
 from consumer.errors import SetupError
 from modelops.build_cli import app as build_app
 from modelops.limits import DEFAULT_MAX_BATCH_SIZE, MOST_BATCH_SIZE, MOST_DETECTIONS
+from modelops.repository_cli import app as repository_app
 from modelops.review_cli import app as review_app
 from modelops.rollout_cli import app as rollout_app
 
@@ -20,6 +21,7 @@ DEFAULT_REPOSITORY = Path("model_repository")
 
 app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
 app.add_typer(build_app)
+app.add_typer(repository_app)
 app.add_typer(review_app)
 app.add_typer(rollout_app)
 

@@ -34,6 +34,13 @@ class Contents:
                 if not name.endswith(COMPANION_SUFFIX) and CONFIG_FILE in self._storage.names(SERVED / name)
             ]
 
+    def lone_companions(self) -> list[str]:
+        """Names of companions whose model is not there."""
+        with self._named("read"):
+            names = self._storage.names(SERVED)
+        there = {companion_name(name) for name in self.models()}
+        return [name for name in names if name.endswith(COMPANION_SUFFIX) and name not in there]
+
     def has_companion(self, name: str) -> bool:
         """Whether a model has its companion beside it; one that was not published here may have none."""
         with self._named("read"):

@@ -140,6 +140,7 @@ def build_plan(
         driver=workshop.gpu.driver,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         gate=report,
+        max_batch_size=config.max_batch_size,
     )
     with repository.lock():
         _check_shelved(repository, name, version, force)  # it may have been promoted meanwhile

@@ -72,6 +72,7 @@ class Plan:
     """A TensorRT plan that was built for a version.
 
     compute_capability: of the GPU, like `8.9`. gate: its figures on the golden set, if it was replayed.
+    max_batch_size: most frames in one run; 0 where it was not written down.
     """
 
     file: File
@@ -81,6 +82,7 @@ class Plan:
     driver: str
     created: str = ""
     gate: GateReport | None = None
+    max_batch_size: int = 0
 
 
 @dataclass(frozen=True)
