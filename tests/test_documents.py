@@ -232,6 +232,15 @@ def test_every_module_of_the_consumer_is_in_the_tables() -> None:
     assert sorted(named) == sorted(modules)
 
 
+def test_every_module_of_the_models_side_is_in_a_table() -> None:
+    text = text_of("docs/architecture.md").partition("## The model's side")[2]
+    first = {name for row in rows(text) for name in names_in(row[0])}
+    named = {name for row in rows(text) for cell in row for name in names_in(cell)}
+    modules = {path.stem for path in (ROOT / "triton/modelops").glob("*.py") if path.stem != "__init__"}
+    assert modules - named == set()
+    assert first - modules == set()
+
+
 def test_the_limits_are_the_codes() -> None:
     limits = {row[0]: row[1] for row in rows(section("docs/architecture.md", "Limits"))}
     in_hand = limits["recordings in hand, waiting ones and unconfirmed results included"]
