@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto
 
+from modelops import catalogue
 from modelops.graph import ContractGraph, PixelFacts, build
 from modelops.precision import to_fp16
-from modelops.quantization import to_int8
+from modelops.provenance import Precision
+from modelops.source import Options, read_source
 from modelops.tensorrt_check import Checker, CheckReport
 from tests.modelops.layouts import LAYOUTS, OWN_SIZE, resize_of
 
@@ -29,8 +30,8 @@ def network(yolox_nano: Path) -> ModelProto:
     return onnx.load(yolox_nano)
 
 
-def contract_graph(network: ModelProto, layout: str, size: tuple[int, int] = (192, 320)) -> ContractGraph:
-    height, width = OWN_SIZE.get(layout, size)
+def contract_graph(network: ModelProto, layout: str) -> ContractGraph:
+    height, width = OWN_SIZE.get(layout, (192, 320))
     pixels = PixelFacts("bgr", "255", resize_of(layout))
     return build(LAYOUTS[layout](network), pixels, height=height, width=width)
 
@@ -51,10 +52,13 @@ def test_tensorrt_accepts_every_layout_in_fp16(checker: Checker, network: ModelP
     assert check(checker, to_fp16(contract_graph(network, layout))).accepted
 
 
-def test_tensorrt_accepts_int8(checker: Checker, network: ModelProto) -> None:
-    graph = contract_graph(network, "yolox", (64, 96))
-    frames = np.random.default_rng(0).integers(0, 256, (2, 96, 96), np.uint8)
-    quantised = to_int8(graph, list(frames))
-    report = check(checker, quantised)
-    assert report.accepted
-    assert report.layers > 2 * check(checker, graph).layers  # a pair of Q and DQ for each input and weight
+def test_tensorrt_accepts_int8(checker: Checker, yolox_graphs: "dict[Precision, ContractGraph]") -> None:
+    plain, quantised = (check(checker, yolox_graphs[to]) for to in ("fp32", "int8"))
+    assert quantised.accepted
+    assert quantised.layers > plain.layers + 100  # Q and DQ for inputs and weights
+
+
+def test_tensorrt_accepts_darknet(checker: Checker) -> None:
+    source = read_source(catalogue.fetch("yolov3_tiny").path, Options())
+    graph = build(source.model, source.pixels, height=192, width=320, layout=source.layout)
+    assert check(checker, graph).accepted
