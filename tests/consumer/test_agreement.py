@@ -36,8 +36,9 @@ Image = npt.NDArray[np.uint8]
 
 def figures(found: Agreement) -> str:
     return (
-        f"{found.reference_boxes} reference boxes, {found.other_boxes} found: recall {found.recall or 0:.4f}, "
-        f"precision {found.precision or 0:.4f}, mean IoU {found.mean_iou or 0:.4f}"
+        f"{found.reference_boxes} reference boxes, {found.other_boxes} found: "
+        f"recall {found.recall or 0:.4f}, precision {found.precision or 0:.4f}, "
+        f"mean IoU {found.mean_iou or 0:.4f}"
     )
 
 
