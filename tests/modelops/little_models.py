@@ -74,11 +74,18 @@ def ultralytics(height: int, width: int, *, classes: int = 3, seed: int = 0) -> 
 
 
 def yolox(
-    height: int, width: int, *, classes: int = 3, opset: int = 17, baked_batch: bool = False
+    height: int,
+    width: int,
+    *,
+    classes: int = 3,
+    opset: int = 17,
+    baked_batch: bool = False,
+    pictures: int = 1,
 ) -> ModelProto:
     """YOLOX's raw head over a very small backbone; nothing in it says what pixels it expects.
 
     baked_batch: written for one frame only: the frames of a batch are taken together.
+    pictures: how many the exporter wrote into the shapes.
     """
     random = np.random.default_rng(0)
     nodes = Nodes("yolox", opset)
@@ -93,12 +100,12 @@ def yolox(
             "Conv", picture, nodes.constant(weights), kernel_shape=[stride] * 2, strides=[stride] * 2
         )
         cells = (height // stride) * (width // stride)
-        scales.append(nodes.reshape(tensor, [1, 5 + classes, cells]))
+        scales.append(nodes.reshape(tensor, [pictures, 5 + classes, cells]))
     rows = nodes("Transpose", nodes("Concat", *scales, axis=2), perm=[0, 2, 1])
     located, scored = nodes.slice(rows, 2, 0, 4), nodes("Sigmoid", nodes.slice(rows, 2, 4, 5 + classes))
     nodes("Concat", located, scored, axis=2, output="output")
     total = sum((height // s) * (width // s) for s in (8, 16, 32))
-    return _model(nodes, (1, 3, height, width), "output", [1, total, 5 + classes], opset)
+    return _model(nodes, (pictures, 3, height, width), "output", [pictures, total, 5 + classes], opset)
 
 
 def _model(

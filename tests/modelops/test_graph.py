@@ -117,7 +117,16 @@ def test_a_file_with_operators_of_another_domain_is_exported() -> None:
 
 @pytest.mark.parametrize(
     "metadata",
-    ["{", "[]", "null", "{}", '{"classes": 2, "heads": [{"stride": 0, "anchors": []}]}', "[" * 100_000],
+    [
+        "{",
+        "[]",
+        "null",
+        "{}",
+        "[" * 100_000,
+        '{"classes": 2, "heads": [{"stride": 0, "anchors": []}]}',
+        '{"classes": 3, "heads": [{"stride": 8, "anchors": [[4, 5]]}, {"stride": 16, "anchors": [[8, 9]]}]}',
+    ],
+    ids=["torn", "list", "null", "empty", "deep", "no stride", "other outputs"],
 )
 def test_damaged_metadata_of_darknet_is_named_in_one_sentence(tmp_path: Path, metadata: str) -> None:
     model = little_models.yolox(64, 64)

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from consumer.errors import SetupError
-from modelops import network, reshapes
+from modelops import grids, network, reshapes
 from tests.modelops import little_models
 
 
@@ -53,6 +53,45 @@ def test_an_ultralytics_export_at_one_size_becomes_that_of_another() -> None:
     assert np.abs(_run(rewritten, pictures) - expected).max() < 1e-3
 
 
+def test_a_file_for_four_pictures_takes_any_number() -> None:
+    rewritten = network.at_size(little_models.yolox(64, 64, pictures=4), 64, 96)
+    expected = network.at_size(little_models.yolox(64, 96), 64, 96)
+    pictures = _pictures(3, 64, 96)
+
+    assert np.abs(_run(rewritten, pictures) - _run(expected, pictures)).max() < 1e-3
+
+
+@pytest.mark.parametrize("form", ["rows and columns", "all cells", "cells first"])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_constants_of_the_grids_go_on_at_another_size(form: str, pixels: bool) -> None:
+    def constant(height: int, width: int) -> npt.NDArray[np.float32]:
+        parts = []
+        for stride in (8, 16, 32):
+            y, x = np.meshgrid(np.arange(height // stride), np.arange(width // stride), indexing="ij")
+            grid = (np.stack([x, y], axis=2) - 0.5) * (stride if pixels else 1)
+            parts.append(grid.astype(np.float32))
+        if form == "rows and columns":
+            return parts[1][np.newaxis, np.newaxis]
+        cells = np.concatenate([grid.reshape(-1, 2) for grid in parts])
+        return cells[np.newaxis] if form == "cells first" else cells.T[np.newaxis]
+
+    model = ModelProto()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(constant(320, 320), "grid"))
+    grids.rewrite_grids(model, (320, 320), (256, 384))
+
+    assert np.array_equal(onnx.numpy_helper.to_array(model.graph.initializer[0]), constant(256, 384))
+
+
+def test_weights_in_the_shape_of_a_grid_are_left_alone() -> None:
+    model = ModelProto()
+    kernel = np.ones((4, 4, 3, 3), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
+    model.graph.node.append(helper.make_node("Conv", ["images", "kernel"], ["out"]))
+    grids.rewrite_grids(model, (96, 96), (64, 128))
+
+    assert np.array_equal(onnx.numpy_helper.to_array(model.graph.initializer[0]), kernel)
+
+
 def test_the_source_model_is_left_as_it_was(yolox_nano: Path) -> None:
     model = network.load(yolox_nano)
     before = model.SerializeToString(deterministic=True)
@@ -73,6 +112,14 @@ def test_the_source_model_is_left_as_it_was(yolox_nano: Path) -> None:
         ),
         pytest.param([1, 2, 64, 400], [2, 64, 400], [None, 2, 64, 240], [-1, 64, 240], id="batch merged"),
         pytest.param([1, 80, 80, 80], [1, 80, 6400], [None, 80, 48, 80], [0, 80, 3840], id="equal numbers"),
+        pytest.param(
+            [1, 255, 80, 80], [1, 3, 85, 80, 80], [None, 255, 48, 80], [0, 3, 85, 48, 80], id="anchors"
+        ),
+        pytest.param(
+            [1, 3, 80, 80, 85], [1, 19200, 85], [None, 3, 48, 80, 85], [0, 11520, 85], id="anchors, back"
+        ),
+        pytest.param([400, 1, 256], [400, 8, 32], [400, None, 256], [0, -1, 32], id="batch in the middle"),
+        pytest.param([4, 85, 52, 52], [4, 85, 2704], [None, 85, 48, 80], [0, 85, 3840], id="baked for four"),
     ],
 )
 def test_a_reshape_follows_size_and_batch(
@@ -81,9 +128,21 @@ def test_a_reshape_follows_size_and_batch(
     assert reshapes.reshape_target(old_in, old_out, new_in, (640, 640), (384, 640)) == expected
 
 
-def test_a_reshape_that_is_not_understood_is_refused() -> None:
-    with pytest.raises(SetupError, match=r"Reshape to \[7, 7\] belongs to pictures of 640x640"):
-        reshapes.reshape_target([1, 49], [1, 7, 7], [None, 60], (640, 640), (384, 640))
+@pytest.mark.parametrize(
+    ("old_in", "old_out", "new_in"),
+    [
+        pytest.param([1, 49], [1, 7, 7], [None, 60], id="no grid"),
+        # YOLO12's areas: that 4 stays and 400 follows the picture is not to be seen in the numbers.
+        pytest.param([1, 1600, 64], [4, 400, 64], [None, 960, 64], id="areas"),
+    ],
+)
+def test_a_reshape_that_is_not_understood_is_refused(
+    old_in: list[int], old_out: list[int], new_in: list[int | None]
+) -> None:
+    with pytest.raises(
+        SetupError, match=r"A Reshape to .* belongs to pictures of 640x640 and is not underst"
+    ):
+        reshapes.reshape_target(old_in, old_out, new_in, (640, 640), (384, 640))
 
 
 def test_a_constant_of_the_old_size_that_is_not_understood_is_refused() -> None:

@@ -8,7 +8,7 @@ from onnx import ModelProto, ValueInfoProto
 
 from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
-from modelops.answers import open_session
+from modelops.answers import open_session, run
 from modelops.graph import ContractGraph
 from modelops.provenance import Precision
 
@@ -50,18 +50,24 @@ def check_batches(graph: ContractGraph, precision: Precision = "fp32") -> None:
     model.graph.output.extend(ValueInfoProto(name=name) for name in graph.raw_outputs)
     session = open_session(model)
     frames = _different_frames(graph.height, graph.width)
-    together = session.run(None, {INPUT_NAME: frames})
-    singles = [session.run(None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
+    singles = [run(session, None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
+    try:
+        together = run(session, None, {INPUT_NAME: frames})
+    except SetupError as error:
+        raise _mixed_up() from error
     for batch, *parts in zip(together, *singles, strict=True):
-        if len(batch) == BATCH and all(
+        if len(batch) != BATCH or not all(
             _same(batch[n], parts[n][0], _TOLERANCES[precision], in_any_order=graph.nms_in_graph)
             for n in range(BATCH)
         ):
-            continue
-        raise SetupError(
-            "The network does not keep the frames of a batch apart: its file has a batch size of its own "
-            "baked in; let its framework export it with a dynamic batch."
-        )
+            raise _mixed_up()
+
+
+def _mixed_up() -> SetupError:
+    return SetupError(
+        "The network does not keep the frames of a batch apart: its file has a batch size of its own "
+        "baked in; let its framework export it with a dynamic batch."
+    )
 
 
 def _different_frames(height: int, width: int) -> npt.NDArray[np.uint8]:

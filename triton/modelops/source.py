@@ -124,18 +124,20 @@ def weigh(
         path: the source's ONNX file.
         candidates: from `readings`.
         picture_bgr: uint8 [h, w, 3] as OpenCV reads it, of things that the detector knows.
-        size: height and width of the network's picture; None for the file's own, else the default.
+        size: height and width of the network's picture; None for the file's own, else the default. What
+            must keep its own keeps it.
 
     Raises:
         SetupError: ONNX Runtime cannot run it.
     """
     own = network_inputs(load(path)).own_size
-    height, width = size or own or (DEFAULT_HEIGHT, DEFAULT_WIDTH)
     evidence = []
     references: dict[str, Reference] = {}
     for reading in candidates:
         reference = references.get(reading.layout)
         if reference is None:
+            wanted = own if reading.layout == RT_DETR else size
+            height, width = wanted or own or (DEFAULT_HEIGHT, DEFAULT_WIDTH)
             reference = Reference(path, reading.pixels, height=height, width=width, layout=reading.layout)
             references[reading.layout] = reference
         nms_iou = None if reference.nms_in_graph else EVIDENCE_NMS_IOU
