@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consumer.cache import cache_directory, make_in_cache
 from consumer.errors import SetupError
-from modelops import darknet, gate, precision, sighting, tensorrt_check
+from modelops import checkpoint, darknet, gate, precision, sighting, tensorrt_check
 from modelops.catalogue import CATALOGUE, fetch, fetch_default
 from modelops.config_pbtxt import Served
 from modelops.download import digest_of
@@ -140,7 +140,7 @@ def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME
 
 
 def resolve(model: str) -> Path:
-    """Turn what a user names into an ONNX file: a path, darknet's weights with a cfg, or a catalogue name.
+    """Turn what a user names into an ONNX file: one, darknet's weights, a checkpoint or a catalogue name.
 
     Raises:
         SetupError: neither a file nor in the catalogue, or it cannot be fetched or converted.
@@ -151,6 +151,8 @@ def resolve(model: str) -> Path:
         target = cache_directory() / "models" / "darknet" / content / f"{path.stem}.onnx"
         make_in_cache(target.parent)
         return darknet.convert(path.with_suffix(".cfg"), path, target)
+    if path.suffix == ".pt":
+        return checkpoint.convert(path)
     if path.is_file():
         return path
     if model in CATALOGUE:
