@@ -183,14 +183,24 @@ def test_a_kill_during_the_replay_leaves_nothing(
     assert exported.published.version == 1
 
 
-def test_a_version_that_breaks_what_older_ones_promise_is_refused_before_the_replay(
+def test_what_cannot_be_published_is_refused_before_the_replay(
     tmp_path: Path, yolox_nano: Path, one_photo: Path
 ) -> None:
     export_unproven(yolox_nano, tmp_path)
     said: list[str] = []
+    with pytest.raises(SetupError, match="The model name 'yo/lo' will not do"):
+        export(yolox_nano, tmp_path, name="yo/lo", request=Request(golden=one_photo), say=said.append)
     with pytest.raises(SetupError, match="must keep what the older ones promise"):
         export(yolox_nano, tmp_path, request=Request(size=(320, 320), golden=one_photo), say=said.append)
     assert not [line for line in said if line.startswith("Replaying")]
+
+
+@pytest.mark.parametrize("picture", ["seen.gif", "nowhere/seen.jpg"])
+def test_a_picture_that_cannot_be_written_is_refused_before_all_work(tmp_path: Path, picture: str) -> None:
+    error = run("yolox_nano", "--picture", tmp_path / picture, "--repository", tmp_path / "models").exception
+
+    assert isinstance(error, SetupError)
+    assert "give a file ending in .jpg in a directory that exists" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
     from modelops.request import Request
     from modelops.source import Options
 
+    if picture is not None and (
+        picture.suffix.lower() not in {".jpg", ".jpeg"} or not picture.parent.is_dir()
+    ):
+        raise SetupError(
+            f"--picture {picture} will not do: give a file ending in .jpg in a directory that exists."
+        )
     request = Request(
         size=None if size is None else _size(size),
         precision=precision,
@@ -143,7 +149,7 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
 
 
 def serve(
-    repository: Path = DEFAULT_REPOSITORY,
+    repository: Path | str = DEFAULT_REPOSITORY,
     *,
     grpc_port: int = 8001,
     http_port: int = 8000,
@@ -157,8 +163,10 @@ def serve(
     require_models_extra()
     from modelops.embedded import EmbeddedTriton
     from modelops.repository import Repository
+    from modelops.storage import is_url
 
-    if repository.is_dir() and not Repository.open(repository).models():
+    there = is_url(repository) or Path(repository).is_dir()
+    if there and not Repository.open(repository).models():
         raise SetupError(f"There is no model in {repository}: publish one with `vault-ml model export`.")
     ports = [port for port in (grpc_port, http_port, metrics_port) if port]
     if len(set(ports)) < len(ports):

@@ -73,8 +73,7 @@ def export(
     plain = plain_graph(source, request)
     served = _served(name, plain, request)
     candidate = Candidate(served, plain.model, source.labels, source.digest)
-    if name in place.models():
-        candidate.check_keeps(place.config(name))  # before minutes of work
+    place.check(candidate)
     calibration, judged = split(golden, request)
     graph = converted(plain, request.precision, calibration, say)
     checked_by = _checked(graph, request, say) if check else None

@@ -129,8 +129,8 @@ class _Quantiser:
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
-                # As good as percentiles once the noisy layers are left out, in a seventh of the time and
-                # without holding every activation in memory.
+                # Next to percentiles, once the noisy layers are left out: a seventh of the time, and not
+                # every activation in memory.
                 calibrate_method=CalibrationMethod.MinMax,
                 calibration_cache_path=self._directory / "ranges.json",
                 extra_options={

@@ -67,6 +67,21 @@ class Repository(Contents):
             finally:
                 self._locks -= 1
 
+    def check(self, candidate: Candidate) -> None:
+        """Say what `publish` would refuse, before minutes of work go into the rest of a candidate.
+
+        Raises:
+            SetupError: the name will not do, or an older version of it promises something else than this one.
+        """
+        name = candidate.served.name
+        if not _NAME.fullmatch(name) or name.endswith(COMPANION_SUFFIX):
+            raise SetupError(
+                f"The model name {name!r} will not do: use letters, digits, '_', '-' and '.' only, "
+                f"and not {COMPANION_SUFFIX!r} at its end."
+            )
+        if self.served(name):
+            candidate.check_keeps(self.config(name))
+
     def publish(self, candidate: Candidate, *, first_only: bool = False) -> Published:
         """Write a model as the next version of its name: the first is served, later ones go to the shelf.
 
@@ -79,12 +94,8 @@ class Repository(Contents):
         Raises:
             SetupError: the name will not do, or an older version of it promises something else than this one.
         """
+        self.check(candidate)
         name = candidate.served.name
-        if not _NAME.fullmatch(name) or name.endswith(COMPANION_SUFFIX):
-            raise SetupError(
-                f"The model name {name!r} will not do: use letters, digits, '_', '-' and '.' only, "
-                f"and not {COMPANION_SUFFIX!r} at its end."
-            )
         with self.lock(), self._named("published", SERVED / name):
             served = self.served(name)
             if not served:
