@@ -9,6 +9,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_CLASSES = 1_000_000
+"""More than any model knows: a class index that is none of these comes of a broken network."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -51,6 +54,8 @@ def from_rows(
 ) -> Detections:
     """Threshold one frame's rows, suppress doubles within a class, and map boxes to source pixels.
 
+    Rows that cannot be a detection are dropped: not a number, infinite, or of an impossible class.
+
     Args:
         rows: float32 [K, 6] of x1, y1, x2, y2 (network pixels), score, class index.
         placement: where the source picture lies in the network's input.
@@ -58,7 +63,8 @@ def from_rows(
         nms_iou: boxes of one class that overlap a better one by more than this are dropped;
             None when the graph has done so already.
     """
-    kept = rows[(rows[:, 4] >= score_threshold) & np.isfinite(rows).all(axis=1) & (rows[:, 4] > 0)]
+    possible = np.isfinite(rows).all(axis=1) & (rows[:, 5] >= 0) & (rows[:, 5] < _CLASSES)
+    kept = rows[(rows[:, 4] >= score_threshold) & possible & (rows[:, 4] > 0)]
     saturated = len(rows) > 0 and len(kept) == len(rows)
     if nms_iou is not None and len(kept) > 0:
         kept = kept[_class_aware_nms(kept, nms_iou)]

@@ -78,6 +78,13 @@ def test_what_is_not_a_number_is_no_detection() -> None:
     assert len(found) == 0
 
 
+@pytest.mark.parametrize("class_index", [-1.0, -1e30, 1e6, 3e9, 1e30])
+def test_what_is_of_an_impossible_class_is_no_detection(class_index: float) -> None:
+    broken, sound = (10, 200, 50, 260, 0.9, class_index), (100, 20, 150, 60, 0.8, 2)
+    found = from_rows(rows(broken, sound), FULL_HD, score_threshold=0.25, nms_iou=0.45)
+    assert found.class_indices.tolist() == [2]
+
+
 @given(
     st.lists(
         st.tuples(
