@@ -41,10 +41,10 @@ class DiffTopic:
             self._send(trial.comparison)
 
     def follow(self, rollout: Rollout) -> None:
-        """Say the rollout that holds; the log has a line where it is another one than before."""
-        self._metrics.rollout(rollout)
+        """Say the rollout that holds; the log has a line where it is a newer one than before."""
         if self._rollout is not None and rollout.generation <= self._rollout.generation:
-            return
+            return  # of a recording that began before the change, or of a worker that has not heard of it
+        self._metrics.rollout(rollout)
         self._rollout = rollout
         trial = rollout.candidate
         _log.info(

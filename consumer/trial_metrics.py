@@ -29,7 +29,7 @@ class TrialMetrics:
         self._reasons, self._labels = FewValues(), FewValues(NAME, MOST_LABELS)
         self._generation = Gauge(
             "vault_ml_rollout_generation",
-            "The generation of the rollout that the last recording was looked at in.",
+            "The newest generation of the rollout that a recording was looked at in.",
             registry=registry,
         )
         self._rollout = Info("vault_ml_rollout", "The rollout in that generation.", registry=registry)
@@ -73,7 +73,7 @@ class TrialMetrics:
             self._seconds.labels(role)
 
     def rollout(self, rollout: Rollout) -> None:
-        """Say the rollout that the last recording was looked at in."""
+        """Say the newest rollout that a recording was looked at in."""
         candidate = rollout.candidate
         self._generation.set(rollout.generation)
         self._rollout.info(

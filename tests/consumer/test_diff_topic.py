@@ -70,6 +70,17 @@ def test_what_was_taken_is_on_the_topic_once_it_is_flushed(
     assert {record.key for record in records} == {f"id-{number}".encode() for number in range(20)}
 
 
+def test_a_recording_that_began_before_a_change_does_not_turn_the_metrics_back(
+    registry: CollectorRegistry,
+) -> None:
+    diffs = diffs_with(registry)
+    diffs.take(Trial(Rollout(5, 2)))
+    diffs.take(Trial(Rollout(4, 1)))
+    page = generate_latest(registry)
+    assert b"vault_ml_rollout_generation 5.0" in page
+    assert b'live="2"' in page
+
+
 def test_no_producer_is_made_where_nothing_is_compared(registry: CollectorRegistry) -> None:
     diffs = diffs_with(registry)
     diffs.take(Trial(Rollout(1, 1)))
