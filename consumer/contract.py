@@ -184,7 +184,7 @@ def newest(held: Contract, read: Contract) -> Contract:
 
 
 def _parameters(config: dict[str, Any]) -> dict[str, str]:
-    return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    return {key: value.get("string_value", "") for key, value in config.get("parameters", {}).items()}
 
 
 def _rollout(parameters: dict[str, str], problems: list[str]) -> Rollout | None:

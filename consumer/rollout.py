@@ -72,7 +72,7 @@ class Rollout:
         try:
             fields = json.loads(text)
             candidate = fields["candidate"]
-            return cls(
+            rollout = cls(
                 generation=int(fields["generation"]),
                 live=int(fields["live"]),
                 previous=None if fields["previous"] is None else int(fields["previous"]),
@@ -83,8 +83,14 @@ class Rollout:
                 ),
                 withdrawn={int(version): str(since) for version, since in fields["withdrawn"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a rollout: {error!r}") from error
+        trial = rollout.candidate
+        if min(rollout.in_use) < 1:
+            raise ValueError("not a rollout: the number of a version is below 1")
+        if trial is not None and (trial.version == rollout.live or not 0 < trial.percent <= 100):
+            raise ValueError(f"not a rollout: version {trial.version} on trial at {trial.percent:g} %")
+        return rollout
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Which of two states of a model holds: what a consumer knows must not go back while pods still differ."""
 
-from consumer.contract import Contract, ModelVersion, newest
+from consumer.contract import Contract, ModelVersion, Parameter, check_companion, newest
 from consumer.rollout import Rollout
 
 ONE, TWO = ModelVersion("1", ("person", "car"), "sha256:1"), ModelVersion("2", ("car",), "sha256:2")
@@ -41,3 +41,18 @@ def test_what_else_was_read_is_what_holds() -> None:
 def test_another_repository_begins_anew() -> None:
     replaced = state(1, 1, ModelVersion("1", ("cat",), "sha256:other"))
     assert newest(state(9, 2, ONE, TWO), replaced) == replaced
+
+
+def test_a_parameter_without_a_value_is_an_empty_one() -> None:
+    """JSON made of protobuf leaves out what is empty."""
+    rollout, versions = check_companion(
+        "yolo",
+        {
+            "parameters": {
+                Parameter.ROLLOUT: {"string_value": Rollout(1, 1).to_json()},
+                Parameter.labels("1"): {"string_value": '["car"]'},
+                Parameter.digest("1"): {},
+            }
+        },
+    )
+    assert (rollout.live, versions["1"].digest) == (1, "")

@@ -81,6 +81,11 @@ def test_every_pod_must_have_what_is_in_use_and_not_what_was_withdrawn() -> None
         json.dumps({"generation": "x", "live": 1, "previous": None, "candidate": None, "withdrawn": {}}),
         json.dumps({"generation": 1, "live": 1, "previous": None, "candidate": 2, "withdrawn": {}}),
         WITH_ALL.to_json().replace("shadow", "mirror"),
+        WITH_ALL.to_json().replace('"percent":', '"percent":NaN,"was":'),
+        WITH_ALL.to_json().replace('"percent":', '"percent":-1,"was":'),
+        Rollout(1, 1, candidate=Candidate(1, "canary", 20.0)).to_json(),
+        Rollout(1, 0).to_json(),
+        Rollout(1, 1).to_json().replace('"generation":1', '"generation":Infinity'),
     ],
 )
 def test_what_is_no_rollout_is_refused(broken: str) -> None:
