@@ -16,6 +16,10 @@ MAX_BATCHES_BEHIND = 8
 """Batches that the second look may be behind; the frames of a long one would fill the memory."""
 
 
+BEHIND = "behind"
+"""Why a second look failed that was too far behind."""
+
+
 class SecondLook:
     """Asks in the background, and gives up rather than hold anybody up.
 
@@ -45,7 +49,7 @@ class SecondLook:
         while self.failed is None and self._pending and self._pending[0].future.done():
             self._next(timeout_seconds=0.0)
         if self.failed is None and len(self._pending) >= MAX_BATCHES_BEHIND:
-            self._give_up("behind")
+            self._give_up(BEHIND)
         if self.failed is None:
             self._pending.append(self._begin(batch))
 

@@ -7,6 +7,7 @@ import structlog
 
 from consumer.agreement import compare_frame, total
 from consumer.analysis import Analysis
+from consumer.breaker import Breaker
 from consumer.comparison import Comparison, Side, Trial, comparison_id
 from consumer.detector import TritonDetector
 from consumer.errors import ContractError, InferenceFailed, ModelChanged, TritonAway, VaultMLError
@@ -14,8 +15,12 @@ from consumer.look import Look, Looked, Seen, look_once
 from consumer.media import Media
 from consumer.report import Stopwatch
 from consumer.rollout import Assignment, Rollout, assign
+from consumer.second_look import BEHIND
 
 _log = structlog.get_logger("vault-ml.trial")
+
+PAUSED = "paused"
+"""Why a recording was not compared whose candidate was not asked."""
 
 TRIES = 3
 """With versions that turn out not to be served; after each the rollout is read anew."""
@@ -33,22 +38,31 @@ def look_at_file(media: Media, detector: TritonDetector, look: Look, stopwatch: 
     def assigned(rollout: Rollout) -> Assignment:
         return Assignment(rollout.live if look.version is None else look.version)
 
-    return _look(media, detector, look, stopwatch, assigned).looked.analysis
+    return _look(media, detector, look, stopwatch, assigned, breaker=Breaker()).looked.analysis
 
 
 def look_at_event(
-    media: Media, detector: TritonDetector, look: Look, stopwatch: Stopwatch, *, source: str, key: str
+    media: Media,
+    detector: TritonDetector,
+    look: Look,
+    stopwatch: Stopwatch,
+    breaker: Breaker,
+    *,
+    source: str,
+    key: str,
 ) -> tuple[Analysis, Trial | None]:
     """Look at an event's recording with the versions that the rollout has for it.
 
     It keeps the version that it starts with for all its frames. Where that one is no longer served, it begins
-    again with the rollout as it is then. Where a canary's candidate fails, the live version answers.
+    again with the rollout as it is then. Where a canary's candidate fails, the live version answers; a
+    candidate that has failed too often is not asked.
 
     Args:
         media: the recording.
         detector: knows the rollout.
         look: how it is looked at.
         stopwatch: counts the time by stage.
+        breaker: says when a candidate is not to be asked.
         source, key: of the event.
 
     Raises:
@@ -58,7 +72,11 @@ def look_at_event(
     """
     if media.size_bytes == 0:
         return Analysis.skipped("zero_bytes"), None
-    outcome = _look(media, detector, look, stopwatch, lambda rollout: assign(rollout, source, key))
+
+    def assigned(rollout: Rollout) -> Assignment:
+        return assign(rollout, source, key)
+
+    outcome = _look(media, detector, look, stopwatch, assigned, breaker=breaker)
     if outcome.canary_failed is not None:
         _log.warning(
             "canary failed, the live version answers",
@@ -66,17 +84,24 @@ def look_at_event(
             version=outcome.assignment.version,
             why=str(outcome.canary_failed),
         )
-    return outcome.looked.analysis, Trial(outcome.rollout, _comparison(outcome, detector, source, key))
+    comparison = _comparison(outcome, detector, source, key)
+    if comparison is not None and not outcome.paused:
+        breaker.note(outcome.rollout, _failure_of_candidate(outcome, comparison))
+    return outcome.looked.analysis, Trial(outcome.rollout, comparison)
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What was seen, in which state of the rollout; and why it was not a canary's candidate that answered."""
+    """What was seen, in which state of the rollout; and why it was not a canary's candidate that answered.
+
+    paused: the candidate was not asked, as it had failed too often.
+    """
 
     looked: Looked
     rollout: Rollout
     assignment: Assignment
     canary_failed: VaultMLError | None = None
+    paused: bool = False
 
 
 def _look(
@@ -85,6 +110,8 @@ def _look(
     look: Look,
     stopwatch: Stopwatch,
     assigned: Callable[[Rollout], Assignment],
+    *,
+    breaker: Breaker,
 ) -> _Outcome:
     def once(version: int, compared: int | None = None) -> Looked:
         return look_once(media, detector, look, stopwatch, version=version, compared=compared)
@@ -93,14 +120,18 @@ def _look(
     missing: ModelChanged | None = None
     for _ in range(TRIES):
         assignment = assigned(rollout)
+        paused = assignment.mode is not None and breaker.is_open(rollout)
+        canary = assignment.mode == "canary" and not paused
         try:
+            if paused:
+                return _Outcome(once(rollout.live), rollout, assignment, paused=True)
             return _Outcome(once(assignment.version, assignment.compared), rollout, assignment)
         except ModelChanged as error:
             missing, rollout = error, detector.read_rollout()
-            if assignment.mode == "canary" and assigned(rollout) == assignment:
+            if canary and assigned(rollout) == assignment:
                 return _Outcome(once(rollout.live), rollout, assignment, error)
         except (ContractError, InferenceFailed, TritonAway) as error:
-            if assignment.mode != "canary":
+            if not canary:
                 raise
             return _Outcome(once(rollout.live), rollout, assignment, error)
     who = (
@@ -113,6 +144,15 @@ def _look(
     ) from missing
 
 
+def _failure_of_candidate(outcome: _Outcome, comparison: Comparison) -> str | None:
+    """Return why the candidate failed; None for what is no fault of it or costs nobody any time."""
+    if outcome.canary_failed is not None:
+        return outcome.canary_failed.reason
+    if comparison.mode == "canary" or comparison.failed == BEHIND:
+        return None
+    return comparison.failed
+
+
 def _comparison(outcome: _Outcome, detector: TritonDetector, source: str, key: str) -> Comparison | None:
     assignment, looked = outcome.assignment, outcome.looked
     if assignment.compared is None or assignment.mode is None:
@@ -123,6 +163,8 @@ def _comparison(outcome: _Outcome, detector: TritonDetector, source: str, key: s
     of_answered = Seen(looked.analysis.frames, looked.seconds)
     of_compared = looked.compared or Seen()
     failed = of_compared.failed if outcome.canary_failed is None else outcome.canary_failed.reason
+    if outcome.paused:
+        failed = PAUSED
     if failed is not None:
         of_answered = of_compared = Seen()
     canary = assignment.mode == "canary"

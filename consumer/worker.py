@@ -11,6 +11,7 @@ import cv2
 
 from consumer import logs
 from consumer.analysis import Analysis
+from consumer.breaker import Breaker
 from consumer.comparison import Trial
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.errors import RecordingRefused, VaultMLError
@@ -69,7 +70,7 @@ def work(settings: WorkerSettings, task_json: str) -> str:
     result: Analysis | VaultMLError
     trial: Trial | None = None
     try:
-        detector, vault = _clients(settings)
+        detector, vault, breaker = _clients(settings)
         if vault is None:
             result = look_at_file(_local(Path(task.key)), detector, settings.look, stopwatch)
         else:
@@ -79,7 +80,7 @@ def work(settings: WorkerSettings, task_json: str) -> str:
                     media = downloaded.enter_context(vault.fetch(event, settings.download_directory))
                 size_bytes = media.size_bytes
                 result, trial = look_at_event(
-                    media, detector, settings.look, stopwatch, source=task.source, key=task.key
+                    media, detector, settings.look, stopwatch, breaker, source=task.source, key=task.key
                 )
     except VaultMLError as error:
         result = error
@@ -98,8 +99,8 @@ def _local(path: Path) -> FileMedia:
 
 
 @functools.cache
-def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | None]:
-    """Connections of this process, made at its first task and kept for all that follow."""
+def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | None, Breaker]:
+    """Connections of this process, and what it knows of a candidate; kept from its first task on."""
     cv2.setNumThreads(
         1
     )  # the workers share the CPUs between them; a thread pool in each would fight for them
@@ -107,4 +108,4 @@ def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | No
     logs.configure(
         settings.log_level, settings.log_format, (vault.access_key, vault.secret_key) if vault else ()
     )
-    return TritonDetector(settings.triton), VaultClient(vault) if vault else None
+    return TritonDetector(settings.triton), VaultClient(vault) if vault else None, Breaker()

@@ -10,14 +10,15 @@ import pytest
 from consumer import detector as detector_module
 from consumer import look as look_module
 from consumer.analysis import Analysis
+from consumer.breaker import FAILURES, Breaker
 from consumer.comparison import Comparison, Trial
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.errors import ContractError, InferenceFailed
 from consumer.look import Look
 from consumer.media import FileMedia
 from consumer.report import Stopwatch
-from consumer.rollout import Candidate, Rollout, bucket_percent
-from consumer.trial import look_at_event, look_at_file
+from consumer.rollout import Candidate, Mode, Rollout, bucket_percent
+from consumer.trial import PAUSED, look_at_event, look_at_file
 from modelops.embedded import EmbeddedTriton
 from tests import planted
 from tests.planted import Planted
@@ -32,6 +33,7 @@ FLEET = {
     2: Planted(["bus", "car", "van"], [CAR_OF_3, (10.0, 45.0, 30.0, 60.0, 0.5, 0)]),
     3: Planted(["bus", "car", "van"], [CAR_OF_3], broken=True),
     4: Planted(["bus", "car", "van"], [CAR_OF_3], busy=8_000),
+    5: Planted(["bus", "car", "van"], [(*ONE_BOX, 0.9, -1), (*ONE_BOX, 0.9, 3_000_000_000), CAR_OF_3]),
 }
 LIVE = Rollout(generation=1, live=1)
 
@@ -73,8 +75,12 @@ def detector(fleet: Fleet) -> Iterator[TritonDetector]:
         yield connected
 
 
-def look(detector: TritonDetector, clip: Path, key: str = "cam/1.mp4") -> tuple[Analysis, Trial]:
-    analysis, trial = look_at_event(FileMedia(clip), detector, LOOK, Stopwatch(), source="", key=key)
+def look(
+    detector: TritonDetector, clip: Path, key: str = "cam/1.mp4", breaker: Breaker | None = None
+) -> tuple[Analysis, Trial]:
+    analysis, trial = look_at_event(
+        FileMedia(clip), detector, LOOK, Stopwatch(), breaker or Breaker(), source="", key=key
+    )
     assert trial is not None
     return analysis, trial
 
@@ -205,6 +211,42 @@ def test_a_canary_that_is_gone_is_answered_by_the_live_version(
         fleet.bring_back(2)
     assert analysis.model_version == "1"
     assert comparison.failed == "model_changed"
+
+
+@pytest.mark.parametrize("mode", ["canary", "shadow"])
+def test_a_candidate_that_answers_garbage_costs_no_recording(
+    fleet: Fleet, clip: Path, detector: TritonDetector, mode: Mode
+) -> None:
+    fleet.roll_out(1, Candidate(5, mode, 100.0))
+    analysis, comparison = compared(detector, clip)
+    assert analysis.outcome == "done"
+    assert comparison.candidate.labels == {"car": 3}, "rows of an impossible class are no detections"
+
+
+@pytest.mark.parametrize("mode", ["canary", "shadow"])
+def test_a_candidate_that_goes_on_failing_is_not_asked_any_more(
+    fleet: Fleet, clip: Path, detector: TritonDetector, mode: Mode
+) -> None:
+    fleet.roll_out(1, Candidate(3, mode, 100.0))
+    breaker, failed = Breaker(), []
+    for _ in range(FAILURES + 2):
+        analysis, trial = look(detector, clip, breaker=breaker)
+        assert (analysis.model_version, labels(analysis)) == ("1", {"car", "class-3"})
+        assert trial.comparison is not None
+        failed.append(trial.comparison.failed)
+    assert failed == ["inference_failed"] * FAILURES + [PAUSED] * 2
+
+
+def test_a_canary_that_hangs_costs_recordings_its_time_a_few_times_only(fleet: Fleet, clip: Path) -> None:
+    fleet.roll_out(1, Candidate(4, "canary", 100.0))
+    breaker, failed = Breaker(), []
+    with TritonDetector(TritonEndpoint(fleet.server.grpc_url, "yolo", timeout_seconds=0.5)) as hurried:
+        for _ in range(FAILURES + 1):
+            analysis, trial = look(hurried, clip, breaker=breaker)
+            assert (analysis.outcome, analysis.model_version) == ("done", "1")
+            assert trial.comparison is not None
+            failed.append(trial.comparison.failed)
+    assert failed == ["triton_away"] * FAILURES + [PAUSED]
 
 
 def test_a_live_version_that_fails_is_the_recordings_own_failure(
