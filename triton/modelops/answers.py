@@ -11,6 +11,7 @@ from consumer.contract import PAD_RGB
 from consumer.errors import SetupError
 from modelops.head import Answers, Output
 from modelops.network import Inputs, first_line, network_inputs
+from modelops.onnx_graph import makers, metadata_of
 
 _PLUGINS = {"EfficientNMS_TRT", "BatchedNMSDynamic_TRT", "BatchedNMS_TRT", "TRTBatchedNMS"}
 """Suppression that only TensorRT knows."""
@@ -48,8 +49,7 @@ def ask(model: ModelProto, height: int, width: int, classes: int | None = None) 
         )
         for declared, value in zip(session.get_outputs(), values, strict=True)
     )
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return Answers(height, width, outputs, metadata, classes)
+    return Answers(height, width, outputs, metadata_of(model), classes)
 
 
 def feed(inputs: Inputs, pictures: FloatArray) -> dict[str, object]:
@@ -104,7 +104,7 @@ def run(
 
 def _exponential_outputs(model: ModelProto) -> set[str]:
     """Outputs between which and the last convolutions lies an Exp."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     return {value.name for value in model.graph.output if _reaches_exp(made_by, value.name)}
 
 

@@ -6,7 +6,7 @@ refused: a network that answers nonsense would be worse.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, versi
 
 from consumer.errors import SetupError
 from modelops.grids import Size, own_size_advice, rewrite_grids
+from modelops.onnx_graph import copy_of, drop_unused
 from modelops.reshapes import reshape_target
 
 MINIMUM_OPSET = 17
@@ -122,7 +123,7 @@ def at_size(model: ModelProto, height: int, width: int, outputs: Sequence[str] =
     _put_weights(network, weights)
     if inputs.picture_sizes is not None:
         _say_sizes(network, inputs.picture, inputs.picture_sizes, new)
-    _drop_what_nobody_uses(network)
+    drop_unused(network)
     try:
         return onnx.shape_inference.infer_shapes(network, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -160,7 +161,7 @@ def _is_size(value: onnx.ValueInfoProto) -> bool:
 def _at_least_opset(model: ModelProto, opset: int) -> ModelProto:
     found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if found >= opset:
-        return _copy(model)
+        return copy_of(model)
     try:
         return version_converter.convert_version(model, opset)
     except (RuntimeError, onnx.checker.ValidationError) as error:
@@ -260,36 +261,6 @@ def _rewrite_reshape(
     for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
         node.attribute.remove(attribute)
     node.input[1] = _add_constant(model, f"{node.output[0]}_shape", np.array(target, dtype=np.int64))
-
-
-def _drop_what_nobody_uses(model: ModelProto) -> None:
-    graph = model.graph
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):  # a node stands behind those that it reads from
-        if needed & set(node.output):
-            needed.update(_reads(node))
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in needed]:
-        graph.initializer.remove(tensor)
-
-
-def _reads(node: NodeProto) -> Iterator[str]:
-    """Names that an operator reads, those of its branches and loops included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            for inner in graph.node:
-                yield from _reads(inner)
-            yield from (value.name for value in graph.output)
-
-
-def _copy(model: ModelProto) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _add_constant(model: ModelProto, about: str, value: Array) -> str:

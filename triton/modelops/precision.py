@@ -11,6 +11,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from consumer.errors import SetupError
 from modelops.graph import ContractGraph
+from modelops.onnx_graph import copy_of, drop_unused, makers
 from modelops.provenance import Precision
 
 CONTRACT_PREFIXES = ("contract_in", "contract_out")
@@ -60,7 +61,7 @@ def kept_fp32(graph: ContractGraph, precision: Precision) -> tuple[str, ...]:
     """Return the names of the network's layers that are left in FP32."""
     if precision == "fp32":
         return ()
-    made_by = {name: node for node in graph.model.graph.node for name in node.output}
+    made_by = makers(graph.model)
     constants = {tensor.name: tensor.data_type for tensor in graph.model.graph.initializer}
 
     def is_fp32(node: NodeProto) -> bool:
@@ -76,7 +77,7 @@ def kept_fp32(graph: ContractGraph, precision: Precision) -> tuple[str, ...]:
 
 def decoding(model: ModelProto, outputs: Iterable[str]) -> list[NodeProto]:
     """Return the nodes between a network's last layers and its outputs: what turns features into boxes."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     waiting, found = list(outputs), dict[str, NodeProto]()
     sizes = _constant_sizes(model)
     while waiting:
@@ -116,8 +117,7 @@ def is_contract(node: NodeProto) -> bool:
 
 def with_node_names(model: ModelProto) -> ModelProto:
     """Return a copy in which every node has a name of its own, as the converters need it."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     seen: set[str] = set()
     for number, node in enumerate(copy.graph.node):
         if not node.name or node.name in seen:
@@ -166,7 +166,7 @@ def _drop_round_trips(model: ModelProto) -> None:
         graph.node.remove(node)
     for node in graph.node:
         node.output[:] = [ends.get(name, name) for name in node.output]
-    _drop_unused(model)
+    drop_unused(model)
     _give_names_back(graph)
     OnnxModel.graph_topological_sort(graph)
 
@@ -179,14 +179,3 @@ def _give_names_back(graph: GraphProto) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _drop_unused(model: ModelProto) -> None:
-    graph = model.graph
-    while True:
-        used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-        unused = [node for node in graph.node if not used.intersection(node.output)]
-        if not unused:
-            break
-        for node in unused:
-            graph.node.remove(node)

@@ -5,6 +5,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from consumer.contract import DEFAULT_HEIGHT, DEFAULT_WIDTH
 from modelops.answers import ask
 from modelops.grids import scales_of
+from modelops.onnx_graph import copy_of, makers, metadata_of
 
 
 def without_suppression(model: ModelProto) -> ModelProto:
@@ -18,10 +19,9 @@ def without_suppression(model: ModelProto) -> ModelProto:
         SetupError: ONNX Runtime cannot run the file.
     """
     suppressing = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if not suppressing or metadata.get("author") != "Ultralytics":
+    if not suppressing or metadata_of(model).get("author") != "Ultralytics":
         return model
-    made_by = {name: node for node in model.graph.node for name in node.output}
+    made_by = makers(model)
     waiting, joined, seen = [name for node in suppressing for name in node.input], set(), set()
     while waiting:
         node = made_by.get(waiting.pop())
@@ -31,8 +31,7 @@ def without_suppression(model: ModelProto) -> ModelProto:
         waiting.extend(node.input)
         if node.op_type == "Concat":
             joined.add(node.output[0])
-    opened = ModelProto()
-    opened.CopyFrom(model)
+    opened = copy_of(model)
     opened.graph.output.extend(ValueInfoProto(name=name) for name in sorted(joined))
     answers = ask(opened, DEFAULT_HEIGHT, DEFAULT_WIDTH)
     dense = [
