@@ -2,12 +2,17 @@
 
 import ast
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 from consumer.errors import SetupError
 from modelops.catalogue import known
 from modelops.heads_darknet import DARKNET_METADATA
+
+_LONGEST_LABEL = 200
+"""What consumers read of all versions at once must fit into one answer of Triton's."""
+_SHOWN = 40
 
 
 def read_labels(
@@ -49,12 +54,26 @@ def _from_darknet(path: Path, text: str) -> tuple[str, ...]:
 
 def _from_file(file: Path) -> tuple[str, ...]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"The labels in {file} cannot be read: {error}.") from error
-    labels = tuple(line.strip() for line in lines if line.strip())
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+    except OSError as error:
+        raise SetupError(
+            f"The labels in {file} cannot be read ({error.strerror}): give a file with one class name a line."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SetupError(f"The labels in {file} cannot be read: save it as UTF-8 text.") from error
+    labels = tuple(line for line in map(str.strip, text.splitlines()) if line)
     if not labels:
         raise SetupError(f"{file} holds no labels: write one class name a line, in class order.")
+    return _checked(labels, str(file))
+
+
+def _checked(labels: tuple[str, ...], where: str) -> tuple[str, ...]:
+    for label in labels:
+        if len(label) > _LONGEST_LABEL or any(unicodedata.category(letter) == "Cc" for letter in label):
+            raise SetupError(
+                f"{where} holds {label[:_SHOWN]!r}, which is no class name: give --labels FILE with one name "
+                f"a line as UTF-8 text, at most {_LONGEST_LABEL} letters and no control characters."
+            )
     return labels
 
 
@@ -64,8 +83,9 @@ def _from_names(path: Path, text: str) -> tuple[str, ...]:
         names = ast.literal_eval(text)
         items = names.items() if isinstance(names, dict) else enumerate(names)
         by_index = {int(index): str(name) for index, name in items}
-        return tuple(by_index[index] for index in range(len(by_index)))
+        labels = tuple(by_index[index] for index in range(len(by_index)))
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise SetupError(
             f"The class names in the metadata of {path.name} cannot be read: give --labels FILE."
         ) from error
+    return _checked(labels, f"The metadata of {path.name}")
