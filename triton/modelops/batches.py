@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, ValueInfoProto
 
 from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
 from modelops.answers import open_session, run
 from modelops.graph import ContractGraph
+from modelops.onnx_graph import with_outputs
 from modelops.provenance import Precision
 
 BATCH = 4
@@ -44,11 +44,7 @@ def check_batches(graph: ContractGraph, precision: Precision = "fp32") -> None:
     Raises:
         SetupError: the answers differ.
     """
-    model = ModelProto()
-    model.CopyFrom(graph.model)
-    del model.graph.output[:]
-    model.graph.output.extend(ValueInfoProto(name=name) for name in graph.raw_outputs)
-    session = open_session(model)
+    session = open_session(with_outputs(graph.model, graph.raw_outputs))
     frames = _different_frames(graph.height, graph.width)
     singles = [run(session, None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -28,6 +28,7 @@ from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
 from modelops.answers import open_session
 from modelops.graph import ContractGraph
+from modelops.onnx_graph import copy_of, with_outputs
 from modelops.precision import checked, features, layers, with_node_names
 
 CALIBRATION_PICTURES = 64
@@ -93,11 +94,7 @@ def _noise(quantiser: "_Quantiser", outputs: Sequence[str], probes: Frames) -> d
 
 def _values(model: ModelProto, names: Sequence[str], frames: Frames) -> list[npt.NDArray[np.float64]]:
     """Return tensors inside a model, each for all frames."""
-    inner = ModelProto()
-    inner.CopyFrom(model)
-    del inner.graph.output[:]
-    inner.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    session = open_session(inner)
+    session = open_session(with_outputs(model, names))
     values = [session.run(None, {INPUT_NAME: frame[np.newaxis]}) for frame in frames]
     return [np.stack(tensors).astype(np.float64) for tensors in zip(*values, strict=True)]
 
@@ -116,12 +113,10 @@ class _Quantiser:
         Raises:
             SetupError: onnxruntime does not quantise it.
         """
-        copy = ModelProto()
-        copy.CopyFrom(self.model)
         result = self._directory / "quantised.onnx"
         try:
             quantize_static(
-                copy,
+                copy_of(self.model),
                 result,
                 _Reader(self._frames),
                 quant_format=QuantFormat.QDQ,

@@ -15,6 +15,7 @@ from modelops.graph import Colour, PixelFacts, Scale, check_own_size
 from modelops.heads import RT_DETR, fitting
 from modelops.labels import read_labels
 from modelops.network import load, network_inputs
+from modelops.onnx_graph import metadata_of
 from modelops.reading import Reading, Said, choice, readings_of
 from modelops.reference import Reference
 from modelops.suppression import without_suppression
@@ -150,8 +151,7 @@ def weigh(
 
 
 def _labels(path: Path, model: ModelProto, digest: str, options: Options) -> tuple[str, ...] | None:
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return read_labels(path, digest, metadata, options.labels)
+    return read_labels(path, digest, metadata_of(model), options.labels)
 
 
 def _readings(
