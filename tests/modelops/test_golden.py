@@ -34,7 +34,7 @@ def test_a_folder_gives_its_photos_and_clips_and_nothing_else(tmp_path: Path, cl
 
     assert found == GoldenSet(photos=(photo,), clips=(clip,))
     assert [file.name for file in found.files] == ["photo.PNG", "greys.mp4"]
-    assert all(file.digest.startswith("sha256:") and file.bytes > 0 for file in found.files)
+    assert all(file.digest.startswith("sha256:") and file.size_bytes > 0 for file in found.files)
 
 
 def test_a_folder_without_pictures_is_answered_in_one_sentence(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def build(
             say=status.update,
         )
     print(
-        f"{name} version {chosen}: {plan.file.name} for {plan.gpu}, {plan.file.bytes / 1e6:.1f} MB, "
+        f"{name} version {chosen}: {plan.file.name} for {plan.gpu}, {plan.file.size_bytes / 1e6:.1f} MB, "
         f"TensorRT {plan.tensorrt}, driver {plan.driver}"
     )
     if plan.gate is not None:

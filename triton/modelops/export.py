@@ -199,10 +199,9 @@ def _served(name: str, graph: ContractGraph, request: Request) -> Served:
 
 
 def _provenance(path: Path, source: Source, graph: ContractGraph, request: Request) -> Provenance:
-    content = graph.model.SerializeToString()
     return Provenance(
         source=File(path.name, source.digest, path.stat().st_size),
-        graph=File(MODEL_FILE, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)),
+        graph=File.of(MODEL_FILE, graph.model.SerializeToString()),
         layout=source.layout,
         classes=graph.classes,
         labels=len(source.labels),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
 from typing import Any, Literal, TypeVar, cast
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -64,7 +65,12 @@ class File:
 
     name: str
     digest: str
-    bytes: int = 0
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> "File":
+        """Describe a file by its content."""
+        return cls(name, f"sha256:{sha256(content).hexdigest()}", len(content))
 
 
 @dataclass(frozen=True)

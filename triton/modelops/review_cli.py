@@ -191,7 +191,7 @@ def _known(row: "VersionRow") -> tuple[str, ...]:
         gate += f" ({known.gate.boxes} boxes)"
     if known.forced:
         gate += ", forced"
-    size = f"{known.graph.bytes / 1e6:.1f} MB"
+    size = f"{known.graph.size_bytes / 1e6:.1f} MB"
     return (str(len(row.labels)), known.precision, size, known.created[:16].replace("T", " "), gate)
 
 
