@@ -8,8 +8,6 @@ from consumer.errors import SetupError
 from modelops.selftest import Result, compare, read_golden
 from tests.modelops.pods_of_one_repository import CAT, golden
 
-Rows = list[tuple[float, float, float, float, float, float]]
-
 CAT_ROW = (8.0, 8.0, 40.0, 40.0, 0.9, 0.0)
 DOG_ROW = (50.0, 10.0, 90.0, 60.0, 0.8, 1.0)
 

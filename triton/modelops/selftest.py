@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consumer.agreement import FloatArray, iou
-from consumer.detections import Detections, Placement, from_rows
+from consumer.agreement import compare_frame
+from consumer.analysis import Detection
+from consumer.detections import Placement, from_rows
 from consumer.errors import SetupError
 from modelops.fleet import Pod
 from modelops.golden import GoldenAnswer
@@ -17,7 +18,6 @@ SCORE = 0.5
 """A box from here on must be there."""
 SCORE_OF_PARTNER = 0.4
 """What it is matched with may score a little less: rounding at the threshold is no disagreement."""
-IOU = 0.5
 SHARE = 0.9
 """Of the boxes of both answers, that must have their partner in the other."""
 
@@ -87,31 +87,28 @@ def compare(answered: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]
         expected: the same.
     """
     answers = [_found(rows) for rows in (answered, expected)]
-    boxes, matched = 0, 0
-    for ours, theirs in (answers, reversed(answers)):
-        sure = ours.scores >= SCORE
-        boxes += int(sure.sum())
-        matched += _matched(ours, sure, theirs)
-    return Result(boxes, matched)
+    classes = {each.label for found in answers for each in found}
+    directions = [
+        compare_frame([each for each in ours if each.score >= SCORE], theirs, classes)
+        for ours, theirs in (answers, answers[::-1])
+    ]
+    return Result(
+        boxes=sum(each.reference_boxes for each in directions),
+        matched=sum(each.matched for each in directions),
+    )
 
 
-def _found(rows: npt.NDArray[np.float32]) -> Detections:
-    return from_rows(
+def _found(rows: npt.NDArray[np.float32]) -> list[Detection]:
+    """Return the boxes in network pixels; their labels are the numbers of their classes."""
+    found = from_rows(
         rows,
         Placement(_ANY_SIZE, _ANY_SIZE, 1.0, 1.0, 0.0, 0.0),
         score_threshold=SCORE_OF_PARTNER,
         nms_iou=_NMS_IOU,
     )
-
-
-def _matched(ours: Detections, sure: npt.NDArray[np.bool_], theirs: Detections) -> int:
-    overlaps: FloatArray = iou(ours.boxes_xyxy.astype(np.float64), theirs.boxes_xyxy.astype(np.float64))
-    fits = (overlaps >= IOU) & (ours.class_indices[:, None] == theirs.class_indices[None, :])
-    free = np.ones(len(theirs), dtype=bool)
-    count = 0
-    for n in np.flatnonzero(sure):  # best score first
-        partners = np.flatnonzero(fits[n] & free)
-        if len(partners):
-            free[partners[overlaps[n, partners].argmax()]] = False
-            count += 1
-    return count
+    return [
+        Detection(str(index), float(score), (x1, y1, x2, y2))
+        for (x1, y1, x2, y2), score, index in zip(
+            found.boxes_xyxy.tolist(), found.scores, found.class_indices, strict=True
+        )
+    ]
