@@ -1,7 +1,9 @@
 """NVIDIA's builder on this machine without a GPU, through the module that has the same API as `tensorrt`."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
@@ -123,6 +125,40 @@ def test_without_tensorrt_one_sentence_says_where_to_build() -> None:
         TensorRT.load("tensorrt")
     assert "build in the Triton image" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_any_of_its_packages_there_is_no_module_to_build_with() -> None:
+    with pytest.raises(SetupError, match="TensorRT is not here"):
+        tensorrt_builder.build_module()
+
+
+def test_the_bindings_alone_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt_bindings.py").write_text("__version__ = '11.2.1.2'")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert tensorrt_builder.build_module() == "tensorrt_bindings"
+    assert TensorRT.load("tensorrt_bindings").version == "11.2.1.2"
+
+
+def test_a_builder_that_cannot_be_made_says_why_in_one_sentence(contract_graph: bytes) -> None:
+    """As TensorRT 11.2 does without a driver: the reason is in its log, the error says nothing."""
+    real = sys.modules[CHECK_MODULE]
+    eleven = ModuleType("tensorrt")
+    eleven.__dict__.update({name: getattr(real, name) for name in dir(real) if name != "ComputeCapability"})
+    eleven.__dict__["__version__"] = "11.2.1.2"
+
+    def no_builder(logger: Any) -> None:  # noqa: ANN401 - TensorRT's own type
+        logger.log(
+            real.ILogger.ERROR,
+            "CUDA initialization failure with error: 35.\nIn operator() at /_src/builder.cpp:1569",
+        )
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    eleven.__dict__["Builder"] = no_builder
+    with pytest.raises(SetupError) as caught:
+        TensorRT(eleven).build(contract_graph, Request(2))
+    assert str(caught.value) == (
+        "TensorRT 11.2.1.2 does not start on this machine: CUDA initialization failure with error: 35."
+    )
 
 
 def test_a_tensorrt_without_strong_types_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

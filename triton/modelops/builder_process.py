@@ -31,7 +31,7 @@ class BuilderProcess:
     """Builds models one after the other; the child is replaced when it dies. Use it as a context manager.
 
     Args:
-        module: the Python module of the builder, BUILD_MODULE or CHECK_MODULE.
+        module: the Python module of the builder, one of BUILD_MODULES or CHECK_MODULE.
         time_limit_seconds: for one model.
 
     Raises:

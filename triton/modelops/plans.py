@@ -27,7 +27,7 @@ from modelops.plan_trial import Trial, running
 from modelops.provenance import File, Plan, Provenance
 from modelops.repository import MODEL_FILE, PROVENANCE_FILE, Repository
 from modelops.runtime import TritonRuntime, installed
-from modelops.tensorrt_builder import BUILD_MODULE, DEFAULT_PREFERRED_BATCH, Refusal, Request
+from modelops.tensorrt_builder import DEFAULT_PREFERRED_BATCH, Refusal, Request, build_module
 from modelops.tensorrt_builder import Plan as Built
 
 
@@ -42,7 +42,7 @@ class Workshop:
     """
 
     gpu: Gpu
-    module: str = BUILD_MODULE
+    module: str
     runtime: TritonRuntime | None = None
     from_afar: bool = False
 
@@ -51,21 +51,21 @@ def this_workshop() -> Workshop:
     """Return this machine as a workshop.
 
     Raises:
-        SetupError: it has no GPU or no Triton; says where to build instead.
+        SetupError: it has no GPU, no Triton or no TensorRT; says where to build instead.
     """
     gpu = first_gpu()
     if gpu is None:
         raise SetupError(
             "There is no GPU here: build on the GPU that will serve the plan, in the Triton image that will "
-            "serve it (docs/models.md, TensorRT), or add --check to ask NVIDIA's builder without one."
+            "serve it (docs/tensorrt.md), or add --check to ask NVIDIA's builder without one."
         )
     runtime = installed()
     if runtime is None:
         raise SetupError(
             "tritonserver is not on the PATH, and a plan is tried with it before it is taken: build in the "
-            "Triton image that will serve it (docs/models.md, TensorRT)."
+            "Triton image that will serve it (docs/tensorrt.md)."
         )
-    return Workshop(gpu, runtime=runtime)
+    return Workshop(gpu, build_module(), runtime)
 
 
 def build_plan(

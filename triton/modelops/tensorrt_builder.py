@@ -1,13 +1,13 @@
 """NVIDIA's builder behind one adapter: an ONNX file in, a plan out, or why TensorRT refuses it.
 
-Two Python modules have the same API: `tensorrt`, which builds on the GPU that will run the plan, and
+Python modules with the same API are `tensorrt`, which builds on the GPU that will run the plan, and
 `tensorrt_rtx_bindings`, which parses and builds on a machine without one. Networks are strongly typed: the
 precision is in the ONNX file. TensorRT 10 asks for that with a flag; for TensorRT 11 it is the only way, and
 the flags for precisions are gone (docs.nvidia.com/deeplearning/tensorrt, "Python Migration Patterns for
 TensorRT 11.x").
 """
 
-import importlib
+import importlib.util
 import re
 import time
 import warnings
@@ -18,8 +18,9 @@ from typing import Any, Self
 from consumer.contract import INPUT_NAME
 from consumer.errors import SetupError
 
-BUILD_MODULE = "tensorrt"
-"""Builds plans that Triton serves, on a machine with a GPU."""
+BUILD_MODULES = ("tensorrt", "tensorrt_bindings")
+"""Build plans that Triton serves, on a machine with a GPU: the whole package, or its bindings alone, which
+use the libraries of the image that they are in."""
 
 CHECK_MODULE = "tensorrt_rtx_bindings"
 """Parses and builds anywhere: TensorRT for RTX, whose plans Triton does not serve."""
@@ -31,6 +32,7 @@ DEFAULT_PREFERRED_BATCH = 8
 
 _NO_GPU = "CUDA driver version is insufficient"
 _INSIDE = re.compile(r"Error Code \d+: [^(]+\((.*?)(?: In \w+ at /|\)\s*$)", re.MULTILINE)
+_PLACE = re.compile(r"\s*;?\s*In \S+(?:\(\))? at /\S+")
 _NOT_THERE = "Plugin not found"
 
 
@@ -101,7 +103,7 @@ class TensorRT:
             raise SetupError(missing(module)) from error
         except (ImportError, OSError) as error:
             raise SetupError(f"TensorRT is installed, but {module} does not load here: {error}.") from error
-        if module == BUILD_MODULE and int(trt.version.partition(".")[0]) < OLDEST_MAJOR:
+        if module in BUILD_MODULES and int(trt.version.partition(".")[0]) < OLDEST_MAJOR:
             raise SetupError(
                 f"TensorRT {trt.version} is too old: plans need TensorRT {OLDEST_MAJOR} or newer, "
                 "so use a Triton image of 2024 or later."
@@ -125,7 +127,11 @@ class TensorRT:
         """
         trt, began = self._trt, time.monotonic()
         logger = _logger(trt)
-        builder = trt.Builder(logger)
+        try:
+            builder = trt.Builder(logger)
+        except TypeError as error:  # what the bindings make of a builder that could not be made
+            why = "; ".join(dict.fromkeys(map(_sentence, logger.failures))) or str(error)
+            raise SetupError(f"TensorRT {self.version} does not start on this machine: {why}.") from error
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, logger)
         if not parser.parse(model):
@@ -143,7 +149,7 @@ class TensorRT:
             content = builder.build_serialized_network(network, config)
             cache = bytes(timings.serialize())
         if content is None:
-            return Refusal((_why(logger.errors),))
+            return Refusal((_why(logger.failures),))
         return Plan(bytes(content), network.num_layers, time.monotonic() - began, cache)
 
     def _network_flags(self) -> int:
@@ -164,12 +170,24 @@ class TensorRT:
         config.set_compute_capability(target, 0)
 
 
+def build_module() -> str:
+    """Return the module that builds plans here.
+
+    Raises:
+        SetupError: there is none.
+    """
+    for module in BUILD_MODULES:
+        if importlib.util.find_spec(module) is not None:
+            return module
+    raise SetupError(missing(BUILD_MODULES[0]))
+
+
 def missing(module: str) -> str:
     """Say in one sentence how to get a module that is not there."""
-    if module == BUILD_MODULE:
+    if module in BUILD_MODULES:
         return (
             "TensorRT is not here: build in the Triton image that will serve the plan, on its GPU, with the "
-            "Python package `tensorrt` of the image's TensorRT version (docs/models.md, TensorRT)."
+            "Python package of the image's TensorRT version (docs/tensorrt.md)."
         )
     return "NVIDIA's builder is not here: install vault-ml with its extra, `pip install '.[tensorrt]'`."
 
@@ -198,16 +216,19 @@ def _timings(config: Any, known: bytes) -> Any:  # noqa: ANN401 - TensorRT's own
 
 
 def _logger(trt: Any) -> Any:  # noqa: ANN401 - TensorRT's own type
+    # TensorRT-RTX looks for a GPU before it builds for another, and complains that there is none.
+    builds_from_afar = hasattr(trt, "ComputeCapability")
+
     class Logger(trt.ILogger):  # type: ignore[misc]  # the base comes with the module
         """Keeps what TensorRT says is wrong, instead of printing it."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
+            self.failures: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:  # noqa: ANN401 - TensorRT's own type
-            if severity <= trt.ILogger.ERROR and _NO_GPU not in message:
-                self.errors.append(message)
+            if severity <= trt.ILogger.ERROR and not (builds_from_afar and _NO_GPU in message):
+                self.failures.append(message)
 
     return Logger()
 
@@ -233,4 +254,4 @@ def _why(errors: list[str]) -> str:
 def _sentence(text: str) -> str:
     """The reason inside TensorRT's own words, on one line; without the places in its source code."""
     inside = _INSIDE.search(text)
-    return " ".join((inside[1] if inside else text).split()).rstrip(".")
+    return " ".join(_PLACE.sub("", inside[1] if inside else text).split()).rstrip(".")
