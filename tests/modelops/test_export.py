@@ -249,7 +249,7 @@ def test_serve_that_still_starts_ends_when_it_is_told_to(
         "import sys; from pathlib import Path\n"
         "from modelops import embedded; from modelops.cli import serve\n"
         "def never(url): print('starting', flush=True); return False\n"
-        "embedded._is_ready = never\n"
+        "embedded.is_ready = never\n"
         "sys.exit(serve(Path(sys.argv[1]), grpc_port=0, http_port=0, metrics_port=0))"
     )
     process = run_python(script, str(model_repository))

@@ -1,6 +1,8 @@
 """From a detector's file to a published version: what `vault-ml model export` does."""
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +30,9 @@ DEFAULT_NAME = "yolo"
 _TOOLS = ("vault-ml", "onnx", "onnxruntime", "onnxslim", "numpy")
 _GLIMPSES = 4
 """Pictures to choose one from that shows something, where there is no replay."""
+
+_ANOTHER_SECONDS = 3.0
+"""Longer than it takes to write a model of the catalogue."""
 
 Say = Callable[[str], None]
 
@@ -132,8 +137,7 @@ def ready_repository(repository: Path | None = None, *, name: str = DEFAULT_NAME
         try:
             export_unproven(fetch_default().path, repository, name=name)
         except SetupError:
-            # Two processes may begin together; the one that comes second finds the work done.
-            if not (repository / name / "config.pbtxt").is_file():
+            if not _published_by_another(repository, name):
                 raise
     return repository
 
@@ -226,6 +230,16 @@ def _published(
 ) -> Exported:
     whole = replace(candidate, provenance=provenance.to_json().encode(), golden=sight.answer.to_npz())
     return Exported(place.publish(whole, first_only=first_only), provenance, sight)
+
+
+def _published_by_another(repository: Path, name: str) -> bool:
+    """Whether a process that began at the same time has done the work; waits while it holds the lock."""
+    deadline = time.monotonic() + _ANOTHER_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(SetupError), Repository.open(repository).lock():
+            break
+        time.sleep(0.05)
+    return (repository / name / "config.pbtxt").is_file()
 
 
 def _exporter_digest() -> str:

@@ -37,7 +37,7 @@ NOISE_BUDGET = 0.005
 """What all quantised layers together may do to the network's last features: power of the noise, as a share of
 the features' own. Noise of different layers adds up; so the layers that make most of it stay in FP32."""
 
-_PROBES = 3
+_PROBES = 2
 """Frames on which a layer's noise is measured; it differs by far more between layers than between frames."""
 
 Frames = Sequence[npt.NDArray[np.uint8]]
@@ -59,7 +59,7 @@ def to_int8(graph: ContractGraph, frames: Frames) -> ContractGraph:
     with tempfile.TemporaryDirectory(prefix="vault-ml-int8-") as directory, _quiet():
         quantiser = _Quantiser(model, frames, Path(directory))
         quantiser.quantise(node.name for node in layers(model))  # calibrates all layers at once
-        noise = _noise(quantiser, graph.raw_outputs, frames[:_PROBES])
+        noise = _noise(quantiser, graph.raw_outputs, _probes(frames))
         chosen = bearable(noise, NOISE_BUDGET)
         if not chosen:
             raise SetupError("No layer of this network bears INT8: use --precision fp16.")
@@ -72,6 +72,11 @@ def bearable(noise: dict[str, float], budget: float) -> list[str]:
     quietest = sorted(noise, key=lambda name: noise[name])
     sums = np.cumsum([noise[name] for name in quietest])
     return quietest[: int(np.searchsorted(sums, budget, side="right"))]
+
+
+def _probes(frames: Frames) -> Frames:
+    """Choose frames from all over, as neighbours show the same."""
+    return frames[:: max(1, len(frames) // _PROBES)][:_PROBES]
 
 
 def _noise(quantiser: "_Quantiser", outputs: Sequence[str], probes: Frames) -> dict[str, float]:
