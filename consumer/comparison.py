@@ -108,7 +108,7 @@ class Comparison:
                 score_drift_sum=float(fields["score_drift_sum"]),
                 failed=None if fields["failed"] is None else str(fields["failed"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a comparison: {error!r}") from error
 
     def to_message(self) -> OutgoingMessage:

@@ -40,7 +40,15 @@ def test_a_comparison_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["", "[]", "{}", COMPARISON.to_json().replace("canary", "mirror"), '{"id": 1, "live": 3}']
+    "broken",
+    [
+        "",
+        "[]",
+        "{}",
+        COMPARISON.to_json().replace("canary", "mirror"),
+        COMPARISON.to_json().replace('"matched":3', '"matched":Infinity'),
+        '{"id": 1, "live": 3}',
+    ],
 )
 def test_what_is_no_comparison_is_refused(broken: str) -> None:
     with pytest.raises(ValueError, match=r"."):

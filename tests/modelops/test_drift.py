@@ -68,6 +68,10 @@ def test_only_enough_boxes_that_agree_promote(found: Drift, sentence: str) -> No
     assert sentence in said
 
 
+def test_an_agreement_that_is_no_number_promotes_nothing() -> None:
+    assert not verdict(drift(300, 300), float("nan"), 300)[0]
+
+
 def test_the_diff_topic_is_read_to_its_end_from_all_partitions(kafka: KafkaBroker) -> None:
     topic = create_topic(kafka.bootstrap, "comparisons", 3)
     values: list[bytes | None] = [replace(ONE, id=str(n)).to_json().encode() for n in range(50)]

@@ -126,7 +126,7 @@ def verdict(drift: Drift, least_agreement: float, least_boxes: int) -> tuple[boo
         return False, f"{figures}, but {drift.failed_share:.0%} of the comparisons failed ({reasons})"
     if drift.boxes < least_boxes:
         return False, f"{figures}, and it takes {least_boxes} boxes to tell"
-    if agreement is None or agreement < least_agreement:
+    if agreement is None or not agreement >= least_agreement:  # which NaN is not
         return False, f"{figures}, and {least_agreement:g} is asked for"
     return True, figures
 
