@@ -314,6 +314,7 @@ def test_a_rollout_that_cannot_be_read_now_does_not_fail_a_recording(
 def test_a_change_of_the_rollout_is_seen_without_a_restart(
     fleet: Fleet, clip: Path, detector: TritonDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(detector_module, "ROLLOUT_REFRESH_SECONDS", 600.0)
     fleet.roll_out(1)
     look(detector, clip)
     fleet.roll_out(2)
