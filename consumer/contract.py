@@ -31,6 +31,11 @@ PAD_RGB = 114
 PAD_YUV = (114, 128, 128)
 """The same grey in limited-range BT.601: Y = 16 + 114 * 219 / 255 = 113.9."""
 
+LIVE_PRIORITY = 1
+"""Of a request whose recording waits for the answer; Triton's lower number goes first. The default."""
+REPLAY_PRIORITY = 2
+"""Of a request that nobody waits for: replays, and versions that are only compared."""
+
 Resize = Literal["letterbox", "stretch"]
 
 

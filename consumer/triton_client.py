@@ -1,6 +1,6 @@
 """One connection to Triton: what it serves, and its answers to batches of frames, failures in our words.
 
-The only module that knows tritonclient, which ships no types.
+The consumer's only module that knows tritonclient, which ships no types.
 """
 
 import time
@@ -14,14 +14,11 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from consumer.contract import INPUT_NAME, OUTPUT_NAME
+from consumer.contract import INPUT_NAME, LIVE_PRIORITY, OUTPUT_NAME, REPLAY_PRIORITY
 from consumer.errors import ContractError, InferenceFailed, ModelChanged, TritonAway, VaultMLError
 
 FrameBatch = npt.NDArray[np.uint8]
 """uint8 [N, H*3/2, W]: I420 pictures of the contract's size."""
-
-ANSWERING, COMPARED = 1, 2
-"""Priorities at Triton: a look whose answer is waited for goes before one that is only compared."""
 
 _GRPC_MESSAGE_BYTES = 2**31 - 1
 _CHANNEL_OPTIONS = [
@@ -127,7 +124,7 @@ class TritonClient:
         """
         started = time.monotonic()
         try:
-            answer = self._client.infer(**self._request(batch, version, ANSWERING))
+            answer = self._client.infer(**self._request(batch, version, LIVE_PRIORITY))
         except InferenceServerException as error:
             raise self._named(error, version) from error
         return self._rows(answer, len(batch), version, started)
@@ -149,7 +146,7 @@ class TritonClient:
                 pending.future.set_exception(wrong)
 
         try:
-            call = self._client.async_infer(callback=answered, **self._request(batch, version, COMPARED))
+            call = self._client.async_infer(callback=answered, **self._request(batch, version, REPLAY_PRIORITY))
         except InferenceServerException as error:
             pending.future.set_exception(self._named(error, version))
         else:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from consumer.contract import CONTRACT_VERSION, INPUT_NAME, OUTPUT_NAME, PIXEL_FORMAT, Parameter, Resize
+from consumer.contract import (
+    CONTRACT_VERSION,
+    INPUT_NAME,
+    LIVE_PRIORITY,
+    OUTPUT_NAME,
+    PIXEL_FORMAT,
+    REPLAY_PRIORITY,
+    Parameter,
+    Resize,
+)
 from consumer.errors import SetupError
 
 CONFIG_FILE = "config.pbtxt"
 CPU_CONFIG_FILE = "configs/cpu.pbtxt"
 TENSORRT_CONFIG_FILE = "configs/tensorrt.pbtxt"
-
-LIVE_PRIORITY = 1
-"""Of a request whose recording waits for the answer; Triton's lower number goes first. The default."""
-
-REPLAY_PRIORITY = 2
-"""Of a request that nobody waits for: replays and shadows."""
 
 COMPUTE_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 """GPUs that plans may be built for: Turing to Blackwell."""
