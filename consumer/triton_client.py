@@ -146,7 +146,9 @@ class TritonClient:
                 pending.future.set_exception(wrong)
 
         try:
-            call = self._client.async_infer(callback=answered, **self._request(batch, version, REPLAY_PRIORITY))
+            call = self._client.async_infer(
+                callback=answered, **self._request(batch, version, REPLAY_PRIORITY)
+            )
         except InferenceServerException as error:
             pending.future.set_exception(self._named(error, version))
         else:
