@@ -252,3 +252,45 @@ def _files(repository: Repository, version: int) -> dict[str, bytes]:
 def _seen_by_triton(repository: Repository) -> dict[str, object]:
     versions = {str(version): _files(repository, version) for version in repository.served("yolo")}
     return {**versions, **repository.config_texts("yolo")}
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "ftp://host/models",
+        "https://account.blob.core.windows.net/models",
+        "S3://bucket/models",
+        "s3:/bucket/m",
+    ],
+)
+def test_what_is_neither_a_path_nor_a_url_of_triton_makes_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SetupError, match=r"give a directory, or a URL .* s3://, gs:// or as://"):
+        Repository.open(location)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_repository(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.touch()
+    with pytest.raises(SetupError, match=r"notes\.txt is a file: give a directory"):
+        Repository.open(file).publish(candidate())
+
+
+def test_a_name_that_no_file_system_takes_is_refused_with_what_to_do(repository: Repository) -> None:
+    with pytest.raises(SetupError, match="use at most 100 letters"):
+        repository.publish(candidate("a" * 300))
+
+
+def test_a_model_whose_labels_are_lost_is_not_published_over(tmp_path: Path) -> None:
+    repository = Repository.open(tmp_path / "repository")
+    repository.publish(candidate())
+    (tmp_path / "repository" / "yolo-rollout").rename(tmp_path / "away")
+
+    with pytest.raises(SetupError, match=r"yolo-rollout/config\.pbtxt is missing.*bring it back, or move"):
+        repository.publish(candidate())
+    (tmp_path / "away").rename(tmp_path / "repository" / "yolo-rollout")
+    assert repository.publish(candidate()).version == 2

@@ -344,3 +344,11 @@ def test_nothing_is_changed_by_looking(whole: Path, tmp_path: Path) -> None:
     verify(Repository.open(directory / "repository"))
     assert sorted(directory.rglob("*")) == before
     assert json.loads((directory / "repository.shelf" / ".lock").read_text())["pid"]
+
+
+def test_a_mistyped_repository_is_not_called_whole(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["verify", "--repository", str(tmp_path / "nowhere")])
+
+    assert isinstance(result.exception, SetupError)
+    assert "There is no model in" in str(result.exception)
+    assert result.stdout == ""

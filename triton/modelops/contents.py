@@ -79,7 +79,17 @@ class Contents:
             SetupError: there is none, or it cannot be understood.
         """
         file = SERVED / companion_name(name) / CONFIG_FILE
-        return companions.read(self._text(file), self._storage.where(file))
+        try:
+            text = self._text(file)
+        except SetupError as error:
+            if name in self.models() and not self.has_companion(name):
+                raise SetupError(
+                    f"{self._storage.where(file)} is missing, which says the labels of all versions of "
+                    f"{name!r}: bring it back, or move {self._storage.where(SERVED / name)} away and export "
+                    "again."
+                ) from error
+            raise
+        return companions.read(text, self._storage.where(file))
 
     def read(self, name: str, version: int, file: str) -> bytes:
         """Content of a file of a version, served or on the shelf.
@@ -153,7 +163,11 @@ class Contents:
         try:
             yield
         except OSError as error:
-            raise SetupError(f"{self._storage.where(place)} could not be {done}: {error}.") from error
+            where = self._storage.where(place)
+            reason = error.strerror or str(error).rstrip(".")
+            if error.filename not in {None, where}:
+                reason = f"{reason} ({error.filename})"
+            raise SetupError(f"{where} could not be {done}: {reason}.") from error
 
 
 def journal_place(name: str) -> Place:

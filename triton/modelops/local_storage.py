@@ -126,6 +126,8 @@ class LocalStorage:
         return sorted(self._shelf.glob(f"{_TEMPORARY_PREFIX}*"))
 
     def _make_roots(self) -> None:
+        if self._root.is_file():
+            raise SetupError(f"{self._root} is a file: give a directory as the repository.")
         self._root.mkdir(parents=True, exist_ok=True)
         try:
             self._shelf.mkdir(exist_ok=True)

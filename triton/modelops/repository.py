@@ -23,7 +23,10 @@ from modelops.storage import SERVED, SHELF, Place, Storage, is_url
 
 __all__ = ["GOLDEN_FILE", "MODEL_FILE", "PROVENANCE_FILE", "Candidate", "Published", "Repository"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""At most 100 letters: it names directories and files, with something before and behind it."""
+_OTHER_URL = re.compile(r"(?!(s3|gs|as)://)[A-Za-z][A-Za-z0-9+.-]*:/")
+"""As a path it would be a directory of that name here, and whoever meant another place would not notice."""
 
 
 class Repository(Contents):
@@ -41,8 +44,14 @@ class Repository(Contents):
         """Open the repository at a path or URL; nothing need be there yet.
 
         Raises:
-            SetupError: a URL that Triton would not read, or the package for its object store is missing.
+            SetupError: a URL that Triton would not read, nothing, or the package for its object store is
+                missing.
         """
+        if not str(location) or (isinstance(location, str) and _OTHER_URL.match(location)):
+            raise SetupError(
+                f"The repository {str(location)!r} will not do: give a directory, or a URL that Triton "
+                "reads, which begins with s3://, gs:// or as://."
+            )
         if is_url(location):
             # Only who has an object store has the package for it, and it takes a second to import.
             from modelops.object_storage import ObjectStorage  # noqa: PLC0415
@@ -76,10 +85,10 @@ class Repository(Contents):
         name = candidate.served.name
         if not _NAME.fullmatch(name) or name.endswith(COMPANION_SUFFIX):
             raise SetupError(
-                f"The model name {name!r} will not do: use letters, digits, '_', '-' and '.' only, "
+                f"The model name {name!r} will not do: use at most 100 letters, digits, '_', '-' and '.', "
                 f"and not {COMPANION_SUFFIX!r} at its end."
             )
-        if self.served(name):
+        if name in self.models():
             candidate.check_keeps(self.config(name))
 
     def publish(self, candidate: Candidate, *, first_only: bool = False) -> Published:

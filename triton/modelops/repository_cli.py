@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from consumer.errors import SetupError
 from modelops.site_options import DEFAULT_REPOSITORY, RepositoryOption, open_repository
 
 app = typer.Typer()
@@ -27,4 +28,9 @@ def verify(
     if problems:
         raise typer.Exit(1)
     models = [name] if name is not None else place.models()
-    print(f"{', '.join(models) or 'No model'}: nothing is wrong in {place.location}")
+    if not models:
+        raise SetupError(
+            f"There is no model in {place.location}: publish one with `vault-ml model export`, or say "
+            "where it is with --repository."
+        )
+    print(f"{', '.join(models)}: nothing is wrong in {place.location}")
