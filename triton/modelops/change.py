@@ -11,7 +11,6 @@ was written and undone where it was not, unless the same command is given again.
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from consumer.contract import Parameter
 from consumer.errors import SetupError
@@ -20,6 +19,7 @@ from modelops import journal, rollouts
 from modelops.fleet import Answer, Fleet, Pod
 from modelops.golden import GoldenAnswer
 from modelops.journal import Entry
+from modelops.pod_reports import Report, failures, not_undone, reports, undone_reports
 from modelops.repository import GOLDEN_FILE, Repository
 from modelops.rollouts import Turn
 from modelops.selftest import read_golden, self_test
@@ -45,36 +45,16 @@ class Site:
     """Told each step as it begins."""
 
 
-@dataclass(frozen=True)
-class PodReport:
-    """What became of one pod."""
-
-    pod: str
-    done: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a command.
-
-    done: on disk and on every pod; else it was undone, and `sentence` says what was in the way.
-    remarks: what else was done: commands that had been interrupted, versions put on the shelf.
-    """
-
-    done: bool
-    sentence: str
-    pods: tuple[PodReport, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-def carry_out(site: Site, command: str, decide: Callable[[Rollout], Turn]) -> Report:
+def carry_out(
+    site: Site, command: str, decide: Callable[[Rollout], Turn], *, goes_back: bool = False
+) -> Report:
     """Do what a command asks for, on disk and on every pod, or undo it.
 
     Args:
         site: where.
         command: with all that distinguishes it, to know it again after it was interrupted.
         decide: makes of the rollout before what shall be; its SetupError leaves everything as it is.
+        goes_back: a rollback, which has done its work where it undoes what a dead command began.
 
     Raises:
         SetupError: the repository cannot be read or locked, or `decide` said so.
@@ -84,11 +64,17 @@ def carry_out(site: Site, command: str, decide: Callable[[Rollout], Turn]) -> Re
         if any(answer.failure for answer in checked):
             return Report(
                 False,
-                f"Nothing was changed, because not every pod can be: {_failures(checked)}",
-                tuple(_reports(checked, "ready")),
+                f"Nothing was changed, because not every pod can be: {failures(checked)}",
+                tuple(reports(checked, "ready")),
             )
         ended = _end_interrupted(site, command)
-        report = ended.report or _change(site, command, decide, ended.taken)
+        try:
+            report = ended.undone if goes_back else None
+            report = report or ended.report or _change(site, command, decide, ended.taken)
+        except SetupError as error:
+            if not ended.remarks:
+                raise
+            raise SetupError(" ".join((*ended.remarks, str(error)))) from error
         return replace(report, remarks=(*ended.remarks, *report.remarks))
 
 
@@ -101,6 +87,10 @@ def _change(site: Site, command: str, decide: Callable[[Rollout], Turn], taken: 
     wanted = turn.rollout.in_use | turn.loaded
     gone = sorted({*rollouts.expired(before, now), *turn.unloaded} - wanted)
     after = rollouts.numbered(before, rollouts.without(turn.rollout, gone))
+    heard = max(answer.value or 0 for answer in site.fleet.each(lambda pod: pod.generation(model)))
+    if heard > before.generation:
+        # Somebody brought back an older copy of the companion: consumers would go on with the newer state.
+        after = replace(after, generation=heard + 1)
     goldens = {version: _golden(site, version) for version in sorted(turn.tested)}
     lacking = sorted(wanted - set(served))
     entry = Entry(command, before, after, tuple(sorted({*lacking, *taken})))
@@ -111,14 +101,20 @@ def _change(site: Site, command: str, decide: Callable[[Rollout], Turn], taken: 
             repository.shelve(model, version)
             if version not in turn.unloaded:
                 remarks.append(f"Version {version} was withdrawn long enough ago: it is on the shelf now.")
+
+    def undone(tried: Sequence[Answer[str]], reason: str) -> Report:
+        report = _undo_versions(site, entry, tried, reason)
+        shelved = [f"Version {version} stays on the shelf." for version in gone if version in turn.unloaded]
+        return replace(report, remarks=(*remarks, *shelved))
+
     try:
         for version in lacking:
             repository.serve(model, version)
     except SetupError as error:
-        return replace(_undo_versions(site, entry, [], str(error)), remarks=tuple(remarks))
+        return undone([], str(error))
     tested = _bring_versions(site, wanted, gone, goldens)
     if any(answer.failure for answer in tested):
-        return replace(_undo_versions(site, entry, tested, _failures(tested)), remarks=tuple(remarks))
+        return undone(tested, failures(tested))
     report = _commit(site, entry, turn.sentence)
     details = {answer.pod.name: answer.value or "" for answer in tested}
     pods = tuple(
@@ -140,9 +136,9 @@ def _commit(site: Site, entry: Entry, sentence: str) -> Report:
     told = _bring_rollout(site, entry.after)
     if not any(answer.failure for answer in told):
         journal.end(site.repository, site.model)
-        return Report(True, sentence, tuple(_reports(told, f"generation {entry.after.generation}")))
+        return Report(True, sentence, tuple(reports(told, f"generation {entry.after.generation}")))
     if entry.after == entry.before:
-        return Report(False, f"Not done: {_failures(told)}", tuple(_reports(told, "done")))
+        return Report(False, f"Not done: {failures(told)}", tuple(reports(told, "done")))
     return _undo_rollout(site, entry, told)
 
 
@@ -155,8 +151,8 @@ def _undo_rollout(site: Site, entry: Entry, told: Sequence[Answer[None]]) -> Rep
         journal.end(site.repository, site.model)
     return Report(
         False,
-        f"It was undone, because not every pod took it: {_failures(told)}",
-        tuple(_undone(told, undone, f"undone, generation {restored.generation}")),
+        f"It was undone, because not every pod took it: {failures(told)}{not_undone(undone)}",
+        tuple(undone_reports(told, undone, f"undone, generation {restored.generation}")),
     )
 
 
@@ -171,8 +167,8 @@ def _undo_versions(site: Site, entry: Entry, tried: Sequence[Answer[str]], reaso
     journal.end(site.repository, site.model)
     return Report(
         False,
-        f"Nothing was changed: {reason}",
-        tuple(_undone(tried or undone, undone, "as before")),
+        f"Not done, and recordings go where they went before: {reason}{not_undone(undone)}",
+        tuple(undone_reports(tried or undone, undone, "as before")),
     )
 
 
@@ -182,11 +178,13 @@ class _Ended:
 
     report: of this one, where it is the same and all that was left has been done.
     taken: the versions that the dead one took from the shelf, which are this one's now.
+    undone: that the dead one's change of the rollout was undone, where it was.
     """
 
     remarks: tuple[str, ...] = ()
     taken: tuple[int, ...] = ()
     report: Report | None = None
+    undone: Report | None = None
 
 
 def _end_interrupted(site: Site, command: str) -> _Ended:
@@ -199,16 +197,21 @@ def _end_interrupted(site: Site, command: str) -> _Ended:
         if same:
             return _Ended(taken=entry.served)
         site.say(f"{was}: undoing it.")
-        undone = _undo_versions(site, entry, [], was)
+        versions = _undo_versions(site, entry, [], was)
         told = _bring_rollout(site, rollout)
-        failed = _failures(told) or " ".join(pod.detail for pod in undone.pods if "not undone" in pod.detail)
-        return _Ended((f"{was}, and is undone now{', except: ' + failed if failed else '.'}",))
+        failed = failures(told) or " ".join(pod.detail for pod in versions.pods if "not undone" in pod.detail)
+        remark = f"{was}, and is undone now{', except: ' + failed if failed else '.'}"
+        back = (
+            f"Nothing else was rolled back, {rollouts.summary(rollout)} Give the command again to go further."
+        )
+        report = Report(not failed, back, tuple(reports(told, f"generation {rollout.generation}")))
+        return _Ended((remark,), undone=None if entry.after == entry.before else report)
     site.say(f"{was}: finishing it.")
     sentence = f"{was}, and is finished now: {rollouts.summary(rollout)}"
     if same:
         return _Ended(report=_commit(site, entry, sentence))
     told = _bring_rollout(site, rollout)
-    if failed := _failures(told):
+    if failed := failures(told):
         return _Ended((f"{was}, and not every pod has its state: {failed}",))
     journal.end(site.repository, site.model)
     return _Ended((sentence,))
@@ -273,24 +276,3 @@ def _golden(site: Site, version: int) -> GoldenAnswer:
 def _pods(site: Site) -> str:
     count = len(site.fleet.pods)
     return "the one pod" if count == 1 else f"{count} pods"
-
-
-def _failures(answers: Sequence[Answer[Any]]) -> str:
-    return " ".join(f"{answer.pod.name}: {answer.failure}" for answer in answers if answer.failure)
-
-
-def _reports(answers: Sequence[Answer[None]], detail: str) -> list[PodReport]:
-    return [PodReport(a.pod.name, not a.failure, a.failure or detail) for a in answers]
-
-
-def _undone(
-    tried: Sequence[Answer[Any]],
-    undone: Sequence[Answer[Any]],
-    detail: str,
-) -> list[PodReport]:
-    """What each pod says after an undo: why it could not, or where the undo failed, that."""
-    reports = []
-    for first, second in zip(tried, undone, strict=True):
-        said = [first.failure, f"not undone: {second.failure}" if second.failure else detail]
-        reports.append(PodReport(first.pod.name, False, " ".join(filter(None, said))))
-    return reports

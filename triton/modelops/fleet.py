@@ -15,12 +15,14 @@ import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from consumer.contract import INPUT_NAME, OUTPUT_NAME
+from consumer.contract import INPUT_NAME, OUTPUT_NAME, Parameter
 from consumer.errors import SetupError
+from consumer.rollout import Rollout, companion_name
 from modelops.addresses import Address
 from modelops.admin_key import HEADER_PREFIX, KEY_FILE_VARIABLE, KEY_VARIABLE, AdminKey
 
 _RESTRICTED = "This protocol is restricted"
+_NOT_EXPLICIT = "explicit model load / unload is not allowed"
 _ANSWER_SECONDS = 10.0
 """For whatever a server answers from memory."""
 _AGAIN_SECONDS = 0.25
@@ -149,6 +151,14 @@ class Pod:
         found = answer["config"].get("parameters", {})
         return {key: value.get("string_value", "") for key, value in found.items()}
 
+    def generation(self, model: str) -> int:
+        """Return the generation of a model's rollout as this pod has it; 0 where it has none."""
+        try:
+            said = self.parameters(companion_name(model)).get(Parameter.ROLLOUT, "")
+            return Rollout.from_json(said).generation
+        except (SetupError, ValueError):
+            return 0
+
     def rows(
         self, model: str, version: int, frames: npt.NDArray[np.uint8], timeout_seconds: float
     ) -> npt.NDArray[np.float32]:
@@ -206,6 +216,8 @@ class Pod:
                 f"Its admin calls are restricted, and it {done}: set {KEY_VARIABLE}={name}=VALUE "
                 f"or {KEY_FILE_VARIABLE}."
             )
+        if said.startswith(_NOT_EXPLICIT):  # with the status of a server that is away
+            return "It does not take models from outside: start it with --model-control-mode=explicit."
         if status in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
             return f"It does not answer ({status}: {said}). Is this its gRPC port (usually 8001)?"
         return f"It refuses ({status}): {said}"

@@ -31,7 +31,7 @@ from modelops.site_options import (
 
 if TYPE_CHECKING:
     from consumer.rollout import Mode, Rollout
-    from modelops.change import Report
+    from modelops.pod_reports import Report
     from modelops.rollouts import Turn
 
 DEFAULT_MIN_BOXES = 300
@@ -146,7 +146,7 @@ def rollback(
         others = {*there.served(name), *there.shelved(name)} - {before.live}
         return rollouts.rollback(before, datetime.now(UTC), others)
 
-    _carry_out(f"rollback {name}", name, triton, repository, as_json, decide)
+    _carry_out(f"rollback {name}", name, triton, repository, as_json, decide, goes_back=True)
 
 
 @app.command()
@@ -197,6 +197,8 @@ def _carry_out(
     repository: str,
     as_json: bool,
     decide: "Callable[[Rollout], Turn]",
+    *,
+    goes_back: bool = False,
 ) -> None:
     """Change a rollout, say what became of it, and end with status 1 when it was not done.
 
@@ -214,7 +216,7 @@ def _carry_out(
     progress = Console(stderr=True, highlight=False, markup=False)
     with open_fleet(names) as fleet:
         site = Site(open_repository(repository), fleet, name, say=partial(progress.print, soft_wrap=True))
-        report = carry_out(site, command.strip(), decide)
+        report = carry_out(site, command.strip(), decide, goes_back=goes_back)
     _print_report(report, as_json)
     if not report.done:
         raise typer.Exit(1)
