@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from consumer.errors import SetupError
 from modelops import tensorrt_builder
 from modelops.graph import PixelFacts, build
-from modelops.tensorrt_builder import CHECK_MODULE, Plan, Refusal, Request, TensorRT
+from modelops.tensorrt_builder import CHECK_MODULE, BuildRequest, BuiltPlan, Refusal, TensorRT
 from tests.modelops import little_models
 
 
@@ -38,15 +38,15 @@ def one_node(operator: str, *, name: str = "the/node", domain: str = "") -> byte
 
 
 def refusal(trt: TensorRT, model: bytes) -> str:
-    result = trt.build(model, Request(4, compute_capability="8.9", level=0))
+    result = trt.build(model, BuildRequest(4, compute_capability="8.9", level=0))
     assert isinstance(result, Refusal)
     (problem,) = result.problems
     return problem
 
 
 def test_a_contract_graph_becomes_a_plan(trt: TensorRT, contract_graph: bytes) -> None:
-    plan = trt.build(contract_graph, Request(32, compute_capability="8.9", level=0))
-    assert isinstance(plan, Plan)
+    plan = trt.build(contract_graph, BuildRequest(32, compute_capability="8.9", level=0))
+    assert isinstance(plan, BuiltPlan)
     assert len(plan.content) > 10_000
     assert plan.layers > 50
 
@@ -57,22 +57,22 @@ def test_a_contract_graph_becomes_a_plan(trt: TensorRT, contract_graph: bytes) -
 def test_the_profile_goes_from_one_frame_to_the_largest_batch_of_the_configuration(
     max_batch: int, batches: tuple[int, int, int]
 ) -> None:
-    assert Request(max_batch).batches == batches
+    assert BuildRequest(max_batch).batches == batches
 
 
 def test_what_one_build_measured_is_taken_by_the_next(trt: TensorRT, contract_graph: bytes) -> None:
-    first = trt.build(contract_graph, Request(2, compute_capability="8.9", level=0))
-    assert isinstance(first, Plan)
+    first = trt.build(contract_graph, BuildRequest(2, compute_capability="8.9", level=0))
+    assert isinstance(first, BuiltPlan)
     assert first.timing_cache
     second = trt.build(
-        contract_graph, Request(2, compute_capability="8.9", level=0, timing_cache=first.timing_cache)
+        contract_graph, BuildRequest(2, compute_capability="8.9", level=0, timing_cache=first.timing_cache)
     )
-    assert isinstance(second, Plan)
+    assert isinstance(second, BuiltPlan)
 
 
 def test_a_damaged_timing_cache_is_not_in_the_way(trt: TensorRT, contract_graph: bytes) -> None:
-    request = Request(2, compute_capability="8.9", level=0, timing_cache=b"damaged")
-    assert isinstance(trt.build(contract_graph, request), Plan)
+    request = BuildRequest(2, compute_capability="8.9", level=0, timing_cache=b"damaged")
+    assert isinstance(trt.build(contract_graph, request), BuiltPlan)
 
 
 def test_an_operator_that_tensorrt_lacks_is_named_with_its_node(trt: TensorRT) -> None:
@@ -112,12 +112,12 @@ def test_a_file_that_is_no_onnx_is_said_to_be_none(trt: TensorRT) -> None:
 def test_a_model_without_the_contracts_input_is_sent_to_the_export(trt: TensorRT) -> None:
     raw = little_models.yolox(192, 320).SerializeToString()
     with pytest.raises(SetupError, match="has no input FRAMES: export it with `vault-ml model export`"):
-        trt.build(raw, Request(4, compute_capability="8.9", level=0))
+        trt.build(raw, BuildRequest(4, compute_capability="8.9", level=0))
 
 
 def test_a_gpu_that_cannot_be_built_for_from_afar_is_named(trt: TensorRT, contract_graph: bytes) -> None:
     with pytest.raises(SetupError, match=r"does not build for compute capability 9\.0"):
-        trt.build(contract_graph, Request(4, compute_capability="9.0"))
+        trt.build(contract_graph, BuildRequest(4, compute_capability="9.0"))
 
 
 def test_without_tensorrt_one_sentence_says_where_to_build() -> None:
@@ -155,7 +155,7 @@ def test_a_builder_that_cannot_be_made_says_why_in_one_sentence(contract_graph: 
 
     eleven.__dict__["Builder"] = no_builder
     with pytest.raises(SetupError) as caught:
-        TensorRT(eleven).build(contract_graph, Request(2))
+        TensorRT(eleven).build(contract_graph, BuildRequest(2))
     assert str(caught.value) == (
         "TensorRT 11.2.1.2 does not start on this machine: CUDA initialization failure with error: 35."
     )
@@ -178,7 +178,7 @@ def test_tensorrt_11_needs_no_flag_to_be_strongly_typed(trt: TensorRT, contract_
     )
     eleven.__dict__["NetworkDefinitionCreationFlag"] = type("NetworkDefinitionCreationFlag", (), {})
     assert isinstance(
-        TensorRT(eleven).build(contract_graph, Request(2, compute_capability="8.9", level=0)), Plan
+        TensorRT(eleven).build(contract_graph, BuildRequest(2, compute_capability="8.9", level=0)), BuiltPlan
     )
 
 

@@ -13,17 +13,17 @@ from typing import Self
 import pebble
 
 from consumer.errors import SetupError
-from modelops.tensorrt_builder import Plan, Refusal, Request, TensorRT, missing
+from modelops.tensorrt_builder import BuildRequest, BuiltPlan, Refusal, TensorRT, missing
 
 TIME_LIMIT_SECONDS = 3600.0
 """For one model: TensorRT times thousands of kernels on a slow GPU."""
 
 
 @dataclass(frozen=True)
-class Built:
+class BuilderAnswer:
     """What the builder made of a model, and the builder's version; empty where it died."""
 
-    result: Plan | Refusal
+    result: BuiltPlan | Refusal
     version: str
 
 
@@ -53,7 +53,7 @@ class BuilderProcess:
         self._pool.stop()  # type: ignore[no-untyped-call]  # pebble types most of its calls, not this one
         self._pool.join()
 
-    def build(self, model: bytes, request: Request) -> Built:
+    def build(self, model: bytes, request: BuildRequest) -> BuilderAnswer:
         """Build a contract graph; a builder that dies on it has refused it.
 
         Raises:
@@ -76,12 +76,12 @@ class BuilderProcess:
                 f"TensorRT's builder died on this model (exit code {error.exitcode}): "
                 "it has a fault there, or the machine too little memory."
             )
-            return Built(Refusal((died,)), "")
+            return BuilderAnswer(Refusal((died,)), "")
 
 
-def _build(module: str, model: bytes, request: Request) -> Built:
+def _build(module: str, model: bytes, request: BuildRequest) -> BuilderAnswer:
     trt = TensorRT.load(module)
-    return Built(trt.build(model, request), trt.version)
+    return BuilderAnswer(trt.build(model, request), trt.version)
 
 
 def _new_pool() -> pebble.ProcessPool:

@@ -27,8 +27,13 @@ from modelops.plan_trial import Trial, running
 from modelops.provenance import File, Plan, Provenance
 from modelops.repository import MODEL_FILE, PROVENANCE_FILE, Repository
 from modelops.runtime import TritonRuntime, installed
-from modelops.tensorrt_builder import DEFAULT_PREFERRED_BATCH, Refusal, Request, build_module
-from modelops.tensorrt_builder import Plan as Built
+from modelops.tensorrt_builder import (
+    DEFAULT_PREFERRED_BATCH,
+    BuildRequest,
+    BuiltPlan,
+    Refusal,
+    build_module,
+)
 
 
 @dataclass(frozen=True)
@@ -172,10 +177,10 @@ def timing_cache_file(gpu: Gpu) -> Path:
     return cache_directory() / "tensorrt" / f"{words}.timings"
 
 
-def _build(model: bytes, max_batch: int, preferred_batch: int, workshop: Workshop) -> tuple[Built, str]:
+def _build(model: bytes, max_batch: int, preferred_batch: int, workshop: Workshop) -> tuple[BuiltPlan, str]:
     """Return the plan and the version of TensorRT that made it."""
     cache = timing_cache_file(workshop.gpu)
-    request = Request(
+    request = BuildRequest(
         max_batch,
         preferred_batch=preferred_batch,
         compute_capability=workshop.gpu.compute_capability if workshop.from_afar else None,

@@ -37,7 +37,7 @@ _NOT_THERE = "Plugin not found"
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What a plan is built for.
 
     Args:
@@ -61,7 +61,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuiltPlan:
     """A plan, ready to be served.
 
     layers: of the network as parsed, before the builder fuses them.
@@ -115,7 +115,7 @@ class TensorRT:
         """Of the builder, which Triton's TensorRT must equal to load its plans."""
         return str(self._trt.__version__)
 
-    def build(self, model: bytes, request: Request) -> Plan | Refusal:
+    def build(self, model: bytes, request: BuildRequest) -> BuiltPlan | Refusal:
         """Parse a contract graph and build a plan of it.
 
         Args:
@@ -150,7 +150,7 @@ class TensorRT:
             cache = bytes(timings.serialize())
         if content is None:
             return Refusal((_why(logger.failures),))
-        return Plan(bytes(content), network.num_layers, time.monotonic() - began, cache)
+        return BuiltPlan(bytes(content), network.num_layers, time.monotonic() - began, cache)
 
     def _network_flags(self) -> int:
         flags = self._trt.NetworkDefinitionCreationFlag
@@ -192,7 +192,7 @@ def missing(module: str) -> str:
     return "NVIDIA's builder is not here: install vault-ml with its extra, `pip install '.[tensorrt]'`."
 
 
-def _profile(builder: Any, network: Any, request: Request) -> Any:  # noqa: ANN401 - TensorRT's own types
+def _profile(builder: Any, network: Any, request: BuildRequest) -> Any:  # noqa: ANN401 - TensorRT's own types
     profile = builder.create_optimization_profile()
     frames = next(
         (tensor for tensor in map(network.get_input, range(network.num_inputs)) if tensor.name == INPUT_NAME),

@@ -7,7 +7,7 @@ from typing import Self
 
 from consumer.errors import SetupError
 from modelops.builder_process import BuilderProcess
-from modelops.tensorrt_builder import CHECK_MODULE, Plan, Refusal, Request
+from modelops.tensorrt_builder import CHECK_MODULE, BuildRequest, BuiltPlan, Refusal
 
 CHECKED_COMPUTE_CAPABILITY = "8.9"
 """What is built for where there is no GPU (L4, RTX 40): TensorRT for RTX knows no 9.0."""
@@ -72,7 +72,7 @@ class Checker:
             SetupError: the file cannot be read, or it took too long.
         """
         content = model if isinstance(model, bytes) else _read(model)
-        request = Request(max_batch, compute_capability=CHECKED_COMPUTE_CAPABILITY, level=self._level)
+        request = BuildRequest(max_batch, compute_capability=CHECKED_COMPUTE_CAPABILITY, level=self._level)
         built = self._process.build(content, request)
         builder = f"TensorRT-RTX {built.version}".strip()
         match built.result:
@@ -80,7 +80,7 @@ class Checker:
                 return CheckReport(
                     accepted=False, problems=problems, layers=0, plan_bytes=0, seconds=0.0, builder=builder
                 )
-            case Plan() as plan:
+            case BuiltPlan() as plan:
                 return CheckReport(
                     accepted=True,
                     problems=(),
