@@ -145,6 +145,51 @@ def test_a_pod_that_lags_behind_the_disk_is_named(operator: Operator) -> None:
     ]
 
 
+def test_an_older_copy_of_the_companion_goes_out_as_a_newer_state(operator: Operator) -> None:
+    """Consumers keep the highest generation that they have seen."""
+    name = "restored"
+    publish(operator.repository, name, CAT, DOG)
+    companion = Path(operator.repository.location) / f"{name}-rollout" / "config.pbtxt"
+    older = companion.read_bytes()
+    operator("canary", name, "2", "--percent", "20")
+    operator("rollback", name)
+    companion.write_bytes(older)
+    operator("load", name)
+    shown = operator.json("show", name)
+    assert shown["rollout"] == {
+        "generation": 4, "live": 1, "previous": None, "candidate": None, "withdrawn": {},
+    }  # fmt: skip
+    assert shown["remarks"] == []
+
+
+def test_a_damaged_companion_does_not_hide_the_other_models(shelf: Operator) -> None:
+    publish(shelf.repository, "sound", CAT)
+    companion = Path(shelf.repository.location) / "yolo-rollout" / "config.pbtxt"
+    companion.write_bytes(companion.read_bytes()[:200])
+    listed = shelf.json("list", status=1)
+    assert [row["model"] for row in listed["versions"]] == ["sound"]
+    assert any("does not say the rollout of a model" in remark for remark in listed["remarks"])
+    assert "does not say the rollout of a model" in shelf("show", "yolo", status=1)
+
+
+def test_a_damaged_journal_is_named_and_hides_nothing(shelf: Operator) -> None:
+    shelf.repository.write_journal("yolo", b"{")
+    listed = shelf.json("list")
+    assert len(listed["versions"]) == 5
+    assert ".journal-yolo.json on the shelf" in listed["remarks"][0]
+
+
+def test_a_repository_without_a_model_is_said(tmp_path: Path) -> None:
+    (remark,) = Operator(tmp_path / "elsewhere").json("list")["remarks"]
+    assert remark.startswith("There is no model in ")
+
+
+def test_a_version_that_is_not_there_is_not_promoted_by_agreement(operator: Operator) -> None:
+    publish(operator.repository, "missing", CAT, DOG)
+    said = operator("promote", "missing", "9", "--if-agreement", "0.9", status=1)
+    assert said == "There is no version 9 of 'missing'; there are 1, 2."
+
+
 def test_promotion_by_agreement_needs_to_know_the_topic(operator: Operator) -> None:
     publish(operator.repository, "agreed", CAT, DOG)
     said = operator("promote", "agreed", "2", "--if-agreement", "0.95", status=2)
@@ -176,7 +221,10 @@ def test_what_is_on_disk_is_listed_without_a_triton(shelf: Operator) -> None:
         (["compare", "yolo"], "No version is on trial beside 1: say which two with --versions A,B."),
         (["compare", "yolo", "--versions", "1"], "--versions 1 will not do"),
         (["compare", "yolo", "--versions", "1,1"], "--versions 1,1 will not do"),
-        (["compare", "yolo", "--versions", "1,9"], "There is no version 9; there are 1, 2, 3, 4, 5."),
+        (
+            ["compare", "yolo", "--versions", "1,9"],
+            "There is no version 9 of 'yolo'; there are 1, 2, 3, 4, 5.",
+        ),
         (["compare", "yolo", "no-such.mp4", "--versions", "1,2"], "no-such.mp4 is no file"),
         (["compare", "yolo", "--versions", "1,2", "--within", "soon"], "--within soon will not do"),
     ],

@@ -16,7 +16,7 @@ def versions_of(companion: Companion, versions: str | None) -> tuple[int, int]:
     """Return the two versions that `A,B` names; without it, the live one and the candidate.
 
     Raises:
-        SetupError: it is not A,B, a version is not there, or none is on trial.
+        SetupError: it is not A,B, or none is on trial.
     """
     rollout = companion.rollout
     if versions is None:
@@ -28,16 +28,19 @@ def versions_of(companion: Companion, versions: str | None) -> tuple[int, int]:
     numbers = re.fullmatch(r"([1-9][0-9]{0,8}),([1-9][0-9]{0,8})", versions.replace(" ", ""))
     if numbers is None or numbers[1] == numbers[2]:
         raise SetupError(f"--versions {versions} will not do: write the numbers of two versions, like 1,2.")
-    pair = int(numbers[1]), int(numbers[2])
-    for number in pair:
-        if number not in companion.versions:
-            there = ", ".join(map(str, companion.versions))
-            raise SetupError(f"There is no version {number}; there are {there}.")
-    return pair
+    return int(numbers[1]), int(numbers[2])
 
 
 def pair_of(model: str, companion: Companion, live: int, candidate: int) -> Pair:
-    """Return the pair of versions with the digests by which the diff topic knows them."""
+    """Return the pair of versions with the digests by which the diff topic knows them.
+
+    Raises:
+        SetupError: a version is not there.
+    """
+    for number in (live, candidate):
+        if number not in companion.versions:
+            there = ", ".join(map(str, companion.versions))
+            raise SetupError(f"There is no version {number} of {model!r}; there are {there}.")
     first, second = companion.versions[live], companion.versions[candidate]
     return Pair(model, live, first.digest, candidate, second.digest)
 

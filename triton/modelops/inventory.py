@@ -37,7 +37,7 @@ class Inventory:
     """All versions, oldest first, and what is amiss.
 
     pods: that were asked; those among them that did not answer are in `remarks`.
-    complete: whether every pod answered.
+    complete: whether every pod answered, and every companion could be read.
     """
 
     versions: tuple[VersionRow, ...]
@@ -49,24 +49,33 @@ class Inventory:
 def take(repository: Repository, fleet: Fleet | None, models: Sequence[str] | None = None) -> Inventory:
     """Take stock of a repository, and of the pods where there are any to ask.
 
+    A model whose companion is damaged does not hide the others, unless it is asked for by name.
+
     Raises:
         SetupError: the repository cannot be read.
     """
     rows: list[VersionRow] = []
     remarks: list[str] = []
     complete = True
-    for model in repository.models() if models is None else models:
+    names = repository.models() if models is None else models
+    if not names:
+        remarks.append(f"There is no model in {repository.location}: is this the repository (--repository)?")
+    for model in names:
         if not repository.has_companion(model):
             remarks.append(f"{model} has no {companion_name(model)}: it was not published by vault-ml.")
             continue
-        companion = repository.companion(model)
+        try:
+            companion = repository.companion(model)
+        except SetupError as error:
+            if models is not None:
+                raise
+            complete = False
+            remarks.append(str(error))
+            continue
         loaded, silent, behind = _loaded(fleet, model, companion.rollout)
         complete = complete and not silent
         remarks += [each for each in (*silent, *behind) if each not in remarks]
-        if (entry := journal.read(repository, model)) is not None:
-            remarks.append(
-                f"`{entry.command}` of {model} was interrupted: run it again, or any other change of {model}."
-            )
+        remarks += _interrupted(repository, model)
         served = repository.served(model)
         for version in sorted([*served, *repository.shelved(model)]):
             known = companion.versions.get(version)
@@ -85,6 +94,17 @@ def take(repository: Repository, fleet: Fleet | None, models: Sequence[str] | No
             )
     pods = tuple(pod.name for pod in fleet.pods) if fleet else ()
     return Inventory(tuple(rows), pods, tuple(remarks), complete)
+
+
+def _interrupted(repository: Repository, model: str) -> list[str]:
+    """Say which change was begun and not ended; nothing where all were."""
+    try:
+        entry = journal.read(repository, model)
+    except SetupError as error:
+        return [str(error)]
+    if entry is None:
+        return []
+    return [f"`{entry.command}` of {model} was interrupted: run it again, or any other change of {model}."]
 
 
 def _provenance(repository: Repository, model: str, version: int) -> Provenance | None:

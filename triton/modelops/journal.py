@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from consumer.errors import SetupError
 from consumer.rollout import Rollout
+from modelops.contents import journal_place
 from modelops.repository import Repository
 
 
@@ -43,8 +44,8 @@ def read(repository: Repository, model: str) -> Entry | None:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SetupError(
-            f"The journal of {model!r} on the shelf of {repository.location} cannot be read ({error}): "
-            "remove it, then bring the pods in line with `vault-ml model load`."
+            f"The journal of {model!r}, {journal_place(model).path} on the shelf of {repository.location}, "
+            f"cannot be read ({error}): remove it, then bring the pods in line with `vault-ml model load`."
         ) from error
 
 

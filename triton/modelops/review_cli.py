@@ -105,12 +105,13 @@ def compare(
     there = open_repository(repository)
     companion = there.companion(name)
     live, candidate = agreed.versions_of(companion, versions)
+    pair = agreed.pair_of(name, companion, live, candidate)
     if clips:
         drift = _look(
             there, name, (live, candidate), clips, _as_consumers(predictions, score_threshold), triton
         )
     else:
-        drift = agreed.read_drift(agreed.pair_of(name, companion, live, candidate), since(within))
+        drift = agreed.read_drift(pair, since(within))
     if as_json:
         print(json.dumps({"model": name, "live": live, "candidate": candidate, **drift.to_dict()}))
     else:
