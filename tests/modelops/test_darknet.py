@@ -273,3 +273,9 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(
 
 def _sigmoid(value: float) -> float:
     return float(1 / (1 + np.exp(-value)))
+
+
+def test_weights_without_their_cfg_are_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "lone.weights").touch()
+    with pytest.raises(SetupError, match=r"lone\.cfg is not there: lone\.weights needs it beside it"):
+        darknet.convert(tmp_path / "lone.cfg", tmp_path / "lone.weights", tmp_path / "lone.onnx")

@@ -93,6 +93,9 @@ def convert(cfg: Path, weights: Path, target: Path, labels: Sequence[str] | None
     Raises:
         SetupError: a file cannot be read, the two do not belong together, or a section is not supported.
     """
+    for file, other in ((weights, cfg), (cfg, weights)):
+        if not file.is_file():
+            raise SetupError(f"{file} is not there: {other.name} needs it beside it.")
     try:
         description, numbers = cfg.read_text(encoding="utf-8"), weights.read_bytes()
         model = to_onnx(parse_cfg(description), numbers, labels)

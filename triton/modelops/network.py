@@ -67,7 +67,10 @@ def load(path: Path) -> ModelProto:
         raise SetupError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:
         # protobuf and onnx raise classes of their own without a common root below Exception.
-        raise SetupError(f"{path} is not a valid ONNX file: {first_line(error)}") from error
+        raise SetupError(
+            f"{path} is no ONNX file, or a damaged one ({first_line(error).rstrip('.: ')}): "
+            "copy or export it again."
+        ) from error
     return model
 
 
