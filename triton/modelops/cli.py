@@ -13,6 +13,7 @@ from consumer.contract import DEFAULT_MAX_DETECTIONS
 from consumer.errors import SetupError
 from modelops.build_cli import app as build_app
 from modelops.limits import DEFAULT_MAX_BATCH_SIZE, MOST_BATCH_SIZE, MOST_DETECTIONS
+from modelops.models_extra import require_models_extra
 from modelops.repository_cli import app as repository_app
 from modelops.review_cli import app as review_app
 from modelops.rollout_cli import app as rollout_app
@@ -44,7 +45,9 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
     model: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="MODEL.onnx, MODEL.weights with MODEL.cfg beside it, or a catalogue name."
+            metavar="SOURCE",
+            help="MODEL.onnx, MODEL.weights with MODEL.cfg beside it, a catalogue name, or MODEL.pt where "
+            "you have installed ultralytics.",
         ),
     ],
     name: Annotated[str, typer.Option(help="What Triton calls the model.")] = "yolo",
@@ -62,7 +65,10 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
     ] = "fp32",
     labels: Annotated[Path | None, typer.Option(help="One class name a line, in class order.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="What the network's answer is; only where several fit.")
+        str | None,
+        typer.Option(
+            help="What the network's answer is, like ultralytics or yolov5; only where several fit."
+        ),
     ] = None,
     colour: Annotated[
         Literal["rgb", "bgr"] | None, typer.Option(help="Order of colours that the network expects.")
@@ -200,21 +206,6 @@ def serve(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def require_models_extra() -> None:
-    """Say in one sentence what to install, where the model side's packages are missing.
-
-    Raises:
-        SetupError: onnx, onnxruntime or onnxslim is not there.
-    """
-    import importlib.util
-
-    lacking = [name for name in ("onnx", "onnxruntime", "onnxslim") if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise SetupError(
-            f"This needs {', '.join(lacking)}: install vault-ml with its extra, `pip install '.[models]'`."
-        )
 
 
 def _size(text: str) -> tuple[int, int]:
