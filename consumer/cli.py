@@ -226,7 +226,7 @@ def demo(
     ] = 5,
 ) -> None:
     """Show the whole way of a recording on this machine: Vault, Kafka, Triton and the consumer, then stop."""
-    from modelops.cli import require_models_extra
+    from modelops.models_extra import require_models_extra
 
     require_models_extra()
     from consumer import demo as demonstration
@@ -253,8 +253,8 @@ def demo(
 @contextlib.contextmanager
 def _embedded_triton(repository: Path | None, model: str) -> Iterator[str]:
     """Start a Triton of our own for one command; gives its gRPC address."""
-    from modelops.cli import require_models_extra
     from modelops.embedded import EmbeddedTriton
+    from modelops.models_extra import require_models_extra
 
     require_models_extra()
     from modelops.export import DEFAULT_NAME, ready_repository

@@ -16,7 +16,7 @@ def verify(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
 ) -> None:
     """Check configurations, versions, plans, labels and rollouts; says each problem, changes nothing."""
-    from modelops.cli import require_models_extra
+    from modelops.models_extra import require_models_extra
 
     require_models_extra()
     from modelops.verify import verify as problems_in

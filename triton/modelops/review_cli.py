@@ -131,8 +131,8 @@ def _look(
     """Look at clips with both versions; says on standard error which could not be looked at."""
     from consumer.errors import VaultMLError
     from modelops import offline
-    from modelops.cli import require_models_extra
     from modelops.drift import Drift
+    from modelops.models_extra import require_models_extra
 
     names = targets(triton)
     if not names:
