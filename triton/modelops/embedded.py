@@ -197,11 +197,6 @@ class EmbeddedTriton:
         return f"{self.address}:{self.http_port}"
 
     @property
-    def metrics_url(self) -> str:
-        """`host:port` of the Prometheus endpoint."""
-        return f"{self.address}:{self.metrics_port}"
-
-    @property
     def healthy(self) -> bool:
         """Whether the server and all processes of its models live.
 
