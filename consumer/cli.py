@@ -198,7 +198,9 @@ def _make_directory(directory: Path) -> None:
 
 @app.command()
 def serve(
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: Annotated[
+        str, typer.Option("--repository", help="The model repository, a path or URL.")
+    ] = str(DEFAULT_REPOSITORY),
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of gRPC on 127.0.0.1.")] = 8001,
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP on 127.0.0.1.")] = 8000,
     metrics_port: Annotated[

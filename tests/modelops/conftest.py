@@ -1,5 +1,6 @@
 """What the tests of the model side share: a real detector, a real photo, processes that are cleaned up."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import requests
 
 from modelops.golden import pictures_in
+from modelops.object_storage import ObjectStorage
+from modelops.object_store import Address, ObjectStore
 from modelops.repository import Repository
 from tests.modelops.golden_material import SHARED, write_crowds
 
@@ -47,6 +50,7 @@ def s3() -> Iterator[str]:
     """Host and port of an S3 on loopback; its keys are in the environment, as Triton and s3fs want them."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for every request, in every failure
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -76,7 +80,9 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     """An empty repository of each kind."""
     if request.param == "directory":
         return Repository.open(tmp_path / "repository")
-    return Repository.open(request.getfixturevalue("bucket_url"))
+    address = Address.parse(request.getfixturevalue("bucket_url"))
+    # No Triton reads it, so nothing waits for the next second that it would notice.
+    return Repository(ObjectStorage(address, ObjectStore.at(address), tick_seconds=0))
 
 
 @pytest.fixture(scope="session")

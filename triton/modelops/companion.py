@@ -40,6 +40,10 @@ class Companion:
     def __post_init__(self) -> None:
         object.__setattr__(self, "highest", max(self.highest, *self.versions, 0))
 
+    def rolled_out(self, rollout: Rollout) -> "Companion":
+        """Return the same with another rollout."""
+        return replace(self, rollout=rollout)
+
     def with_version(self, version: ModelVersion) -> "Companion":
         """Return the same with one version more."""
         return replace(self, versions={**self.versions, int(version.version): version})

@@ -1,7 +1,6 @@
 """A real Triton server as a child process: for a machine without a GPU, for the demo and for the tests."""
 
 import contextlib
-import http.client
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from modelops.object_store import credentials
 from modelops.ports import LOOPBACK, free_ports, require_free
 from modelops.repository import Repository
 from modelops.runtime import TritonRuntime, prepare
+from modelops.server_health import has_dead_child, is_ready
 from modelops.storage import is_url
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,6 @@ class EmbeddedTriton:
         metrics_port: int | None = None,
         startup_timeout_seconds: float = 60.0,
         extra_arguments: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
         runtime: TritonRuntime | None = None,
     ) -> Self:
         """Start the server on a model repository and wait until it is ready.
@@ -202,7 +201,7 @@ class EmbeddedTriton:
 
         Triton neither restarts a dead stub nor says that it died: the model stays ready, every request fails.
         """
-        return self._process.poll() is None and not _has_dead_child(self._process.pid)
+        return self._process.poll() is None and not has_dead_child(self._process.pid)
 
     def stop(self) -> None:
         """End the server and everything it started, and remove what it left in shared memory; idempotent."""
@@ -238,7 +237,7 @@ class EmbeddedTriton:
 
     def _wait_until_ready(self, deadline: float, timeout_seconds: float) -> None:
         # Asked only once our server listens: before, another one on that port might answer.
-        while not (self._listening.is_set() and _is_ready(self.http_url)):
+        while not (self._listening.is_set() and is_ready(self.http_url)):
             if self._process.poll() is not None:
                 self._reader.join(timeout=5)
                 raise SetupError(f"Triton did not start: {self._why()}")
@@ -281,24 +280,3 @@ def _server_arguments(
         f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
         *named,
     ]
-
-
-def _has_dead_child(pid: int) -> bool:
-    """Whether a child has died that its parent did not expect to: it stays a zombie (proc(5), stat)."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            if state == "Z" and int(parent) == pid:
-                return True
-    return False
-
-
-def _is_ready(http_url: str) -> bool:
-    connection = http.client.HTTPConnection(http_url, timeout=2)  # never through a proxy of the environment
-    try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -2,11 +2,18 @@
 
 What must appear whole has one object that makes it whole and is written last: the provenance of a version,
 the config.pbtxt of a model. What is under way is written down first, so that whoever locks next can end it.
+
+Triton looks at a model again only where its newest object has become newer, by whole seconds, and directories
+have no time in an object store (triton-inference-server/core, src/filesystem/implementations/s3.h, and
+ModelTimestamp in src/model_repository_manager/model_repository_manager.cc). So it would never see that a
+version is gone. Whatever comes or goes therefore ends with a new `00/changed`: a name of digits, so that no
+version counts as changed by it, and with a leading zero, so that it is no version itself.
 """
 
 import contextlib
 import errno
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -17,16 +24,24 @@ from modelops.object_lock import ObjectLock
 from modelops.object_store import Address, ObjectStore
 from modelops.storage import Place
 
+CHANGED = "00/changed"
+"""In a model's directory: written whenever a version came or went."""
+
+_TICK_SECONDS = 1.1
+"""After that, an object is newer than all before it, in whole seconds."""
+
 
 @dataclass(frozen=True)
 class _UnderWay:
     """A change of several objects.
 
     written: keys that it writes, the last of which makes them whole. removed: keys that are then deleted.
+    touched: a key that is written at the end, where Triton shall look again.
     """
 
     written: list[str]
     removed: list[str]
+    touched: str | None = None
 
 
 class ObjectStorage:
@@ -38,8 +53,9 @@ class ObjectStorage:
         store: ObjectStore,
         *,
         make_lock: Callable[[ObjectStore, str, str], ObjectLock] = ObjectLock,
+        tick_seconds: float = _TICK_SECONDS,
     ) -> None:
-        self._address, self._store = address, store
+        self._address, self._store, self._tick_seconds = address, store, tick_seconds
         self._shelf = f"{address.root}.shelf"
         self._under_way = f"{self._shelf}/.under-way.json"
         self._lock = make_lock(store, f"{self._shelf}/.lock", address.url)
@@ -89,6 +105,8 @@ class ObjectStorage:
 
     def write(self, file: Place, content: bytes) -> None:
         """Put one object, which is whole by itself."""
+        if not file.on_shelf:
+            time.sleep(self._tick_seconds)  # Triton may have seen the one before in this very second
         self._lock.check()
         self._store.put(self._key(file), content)
 
@@ -108,19 +126,21 @@ class ObjectStorage:
             self._store.keys(self._key(source)), key=lambda key: key.endswith(f"/{PROVENANCE_FILE}")
         )
         copies = [self._key(target) + key.removeprefix(self._key(source)) for key in keys]
-        under_way = _UnderWay(copies, keys[::-1])
+        served = target if source.on_shelf else source
+        touched = f"{self._key(served).rpartition('/')[0]}/{CHANGED}"
+        under_way = _UnderWay(copies, keys[::-1], touched)
         with self._writing_down(under_way):
             for key, copy in zip(keys, copies, strict=True):
                 self._lock.check()
                 self._store.copy(key, copy)
-            self._delete(under_way.removed)
+            self._complete(under_way)
 
     def remove(self, directory: Place) -> None:
         """Delete a version, its provenance first."""
         keys = self._store.keys(self._key(directory))
         under_way = _UnderWay([], sorted(keys, key=lambda key: not key.endswith(f"/{PROVENANCE_FILE}")))
         with self._writing_down(under_way):
-            self._delete(under_way.removed)
+            self._complete(under_way)
 
     def leftovers(self) -> list[str]:
         """What a dead publisher has begun and not ended."""
@@ -161,8 +181,18 @@ class ObjectStorage:
             return
         written = begun.written
         is_whole = not written or written[-1] in self._store.keys(written[-1].rpartition("/")[0])
-        self._delete(begun.removed if is_whole else written[::-1])
+        if is_whole:
+            self._complete(begun)
+        else:
+            self._delete(written[::-1])
         self._store.delete(self._under_way)
+
+    def _complete(self, under_way: _UnderWay) -> None:
+        self._delete(under_way.removed)
+        if under_way.touched is not None:
+            time.sleep(self._tick_seconds)
+            self._lock.check()
+            self._store.put(under_way.touched, b"")
 
     def _delete(self, keys: list[str]) -> None:
         for key in keys:
