@@ -1,6 +1,5 @@
 """A change of a rollout on several real pods: all or nothing, whatever breaks and whoever dies."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -335,9 +334,8 @@ def test_two_commands_do_not_change_one_repository_at_once(one: Site) -> None:
 def test_a_version_rolls_out_from_an_object_store(bucket_url: str) -> None:
     repository = Repository.open(bucket_url)
     publish(repository, "yolo", CAT, DOG)
-    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with (
-        EmbeddedTriton.start(bucket_url, models=["yolo"], environment=keys) as server,
+        EmbeddedTriton.start(bucket_url, models=["yolo"]) as server,
         Fleet(addresses([server])) as fleet,
     ):
         site = Site(repository, fleet, "yolo", seen_seconds=10)
