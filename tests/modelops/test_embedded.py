@@ -157,6 +157,23 @@ def test_a_server_that_is_not_ready_in_time_is_ended(model_repository: Path) -> 
     assert set(psutil.Process().children(recursive=True)) <= set(before)
 
 
+def test_a_model_comes_with_its_companion(triton: EmbeddedTriton) -> None:
+    assert triton.models == ("yolo",)
+    with tritonclient.grpc.InferenceServerClient(triton.grpc_url) as client:
+        assert client.is_model_ready("yolo-rollout")
+
+
+def test_servers_on_one_port_play_the_pods_behind_a_name(
+    triton: EmbeddedTriton, model_repository: Path
+) -> None:
+    port = triton.grpc_port
+    with EmbeddedTriton.start(model_repository, models=[], address="127.0.0.2", grpc_port=port) as second:
+        assert second.grpc_url == f"127.0.0.2:{port}"
+        with tritonclient.grpc.InferenceServerClient(second.grpc_url) as client:
+            assert not client.is_model_ready("yolo")
+        assert _ask(triton.grpc_url, _frames(1)).shape == (1, 1000, 6)
+
+
 def test_stop_leaves_no_process_and_no_shared_memory(model_repository: Path) -> None:
     before = _shared_memory(os.getpid())
     server = EmbeddedTriton.start(model_repository)
