@@ -196,9 +196,9 @@ class TritonClient:
                 f"publish and load it, or set TRITON_MODEL to one that it serves."
             )
         elif status in _HEALS:
-            named = TritonAway(
-                f"{where} does not answer ({status}): {said}. Is this its gRPC port (usually 8001, not 8000)?"
-            )
+            # One that answers late has been found: only one that does not answer at all may be another port.
+            doubt = " Is this its gRPC port (usually 8001, not 8000)?" if status == "UNAVAILABLE" else ""
+            named = TritonAway(f"{where} does not answer ({status}): {said}.{doubt}")
         elif status == "INVALID_ARGUMENT":
             named = ContractError(f"{where} refuses what its model {model!r} promised: {said}")
         else:

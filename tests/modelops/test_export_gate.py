@@ -88,7 +88,10 @@ def test_below_the_gate_nothing_appears_and_force_is_written_down(tmp_path: Path
     error = run(*arguments).exception
 
     assert isinstance(error, SetupError)
-    assert "finds only 5 boxes in the 1 pictures of the golden set, and 300 are needed" in str(error)
+    assert (
+        "300 boxes are needed, and what the source model finds in the golden set is 5 (pictures: 1)"
+        in str(error)
+    )
     assert not (tmp_path / "repository").exists()
     assert not (tmp_path / "repository.shelf").exists()
 

@@ -142,8 +142,8 @@ def test_too_few_boxes_prove_nothing_and_the_sentence_says_what_to_do(tmp_path: 
 
     assert (report.frames, report.boxes, report.passed) == (5, 5, False)
     assert gate.complaint(report) == (
-        "The exported model does not pass the accuracy gate: the source model finds only 5 boxes in the 5 "
-        "pictures of the golden set, and 300 are needed. Nothing was published; give more pictures of what "
+        "The exported model does not pass the accuracy gate: 300 boxes are needed, and what the source "
+        "model finds in the golden set is 5 (pictures: 5). Nothing was published; give more pictures of what "
         "it knows with --golden DIR, or publish it all the same with --force."
     )
 

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
         list(next(pictures_in(tmp_path).rounds()))
 
     (tmp_path / "torn.jpg").rename(tmp_path / "torn.mp4")
-    with pytest.raises(SetupError, match=r"torn\.mp4 cannot be replayed: .* Take it out of the golden set"):
+    with pytest.raises(SetupError, match=r"torn\.mp4 cannot be replayed: .* Take it out of its folder"):
         list(next(pictures_in(tmp_path).rounds()))
 
 

@@ -349,6 +349,24 @@ def test_of_two_that_find_a_dead_holders_lock_one_gets_it(bucket_url: str) -> No
             assert sorted(threads.map(take, range(2))) == [False, True]
 
 
+class CarelessStore(ObjectStore):
+    """Takes no notice of a condition, as S3-compatible stores did for years."""
+
+    def create(self, key: str, content: bytes) -> bool:
+        self.put(key, content)
+        return True
+
+
+def test_a_store_that_cannot_keep_two_apart_is_refused() -> None:
+    address = Address.parse(f"s3://bucket/{uuid4().hex}")
+    store = CarelessStore(fsspec.filesystem("memory"))
+    repository = Repository(ObjectStorage(address, store))
+
+    with pytest.raises(SetupError, match="two publishers would not be kept apart"):
+        repository.publish(candidate())
+    assert repository.models() == []
+
+
 def test_a_lock_is_renewed_while_it_is_held(bucket_url: str) -> None:
     store = ObjectStore.at(Address.parse(bucket_url))
     directory = f"{Address.parse(bucket_url).root}.shelf/.lock"

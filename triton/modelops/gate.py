@@ -185,8 +185,8 @@ def complaint(report: GateReport) -> str:
         todo = "give pictures of what it knows with --golden DIR, and look at --colour, --scale and --resize"
     elif not report.enough_boxes:
         why = (
-            f"the source model finds only {report.boxes} boxes in the {report.frames} pictures of the golden "
-            f"set, and {report.needed_boxes} are needed"
+            f"{report.needed_boxes} boxes are needed, and what the source model finds in the golden set is "
+            f"{report.boxes} (pictures: {report.frames})"
         )
         todo = "give more pictures of what it knows with --golden DIR"
     else:
@@ -201,6 +201,8 @@ def complaint(report: GateReport) -> str:
 def figures(report: GateReport) -> str:
     """Say the figures that decide."""
     fair = report.fair
+    if fair.recall is None and fair.precision is None:
+        return f"not measured: no boxes (pictures: {report.frames})"
     return (
         f"recall {_said(fair.recall)}, precision {_said(fair.precision)}, mean IoU {_said(fair.mean_iou)}, "
         f"score drift {_said(fair.score_drift)} over {report.boxes} boxes in {report.frames} pictures"

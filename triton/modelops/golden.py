@@ -191,7 +191,7 @@ def _phase(number: int) -> float:
 def _photo(path: Path) -> GoldenPicture:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise SetupError(f"{path} is not a photo that OpenCV reads: take it out of the golden set.")
+        raise SetupError(f"{path} is not a photo that OpenCV reads: take it out of its folder.")
     return GoldenPicture(path.name, np.asarray(image, np.uint8))
 
 
@@ -215,4 +215,4 @@ def _readable(clip: Path) -> Iterator[None]:
     try:
         yield
     except RecordingError as error:
-        raise SetupError(f"{clip} cannot be replayed: {error} Take it out of the golden set.") from error
+        raise SetupError(f"{clip} cannot be replayed: {error} Take it out of its folder.") from error

@@ -130,6 +130,12 @@ class ObjectLock:
             if created:
                 self._store.delete(key)
             raise SetupError(self._taken(self._read(self._key(self._numbers()[-1]))))
+        if self._store.create(key, held.to_json()):
+            self._store.delete(key)
+            raise SetupError(
+                f"The store of {self._where} writes objects that it was asked to write only if they are not "
+                "there (If-None-Match), so two publishers would not be kept apart: use a newer release of it."
+            )
         for older in numbers:
             self._store.delete(self._key(older))
         return key

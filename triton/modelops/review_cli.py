@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 from rich.table import Table
 
 from consumer.errors import SetupError
@@ -60,7 +61,7 @@ def show(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the rollout of a model and all that is known of its versions, or of one of them, as JSON."""
+    """Show the rollout of a model and all that is known of its versions, or of one of them; as YAML."""
     there = open_repository(repository)
     rollout = there.companion(name).rollout
     inventory = _inventory(there, triton, name)
@@ -75,7 +76,15 @@ def show(
         "pods": inventory.pods,
         "remarks": inventory.remarks,
     }
-    print(json.dumps(fields, ensure_ascii=False, indent=None if as_json else 2))
+    line = json.dumps(fields, ensure_ascii=False)
+    print(
+        line
+        if as_json
+        else yaml.safe_dump(
+            json.loads(line), allow_unicode=True, sort_keys=False, default_flow_style=None, width=110
+        ),
+        end="\n" if as_json else "",
+    )
     if not inventory.complete:
         raise typer.Exit(1)
 
