@@ -19,6 +19,7 @@ from consumer.media import FileMedia
 from consumer.results import Format
 from consumer.terminal import progress, sigterm_as_interrupt
 from modelops.cli import app as model_app
+from modelops.site_options import DEFAULT_REPOSITORY, RepositoryOption
 
 if TYPE_CHECKING:
     from consumer.analysis import Analysis
@@ -35,8 +36,6 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="A YAML file with settings; the environment wins.", show_default=False),
 ]
-DEFAULT_REPOSITORY = Path("model_repository")
-RepositoryOption = Annotated[Path, typer.Option("--repository", help="The model repository.")]
 Clips = Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)]
 
 
@@ -198,9 +197,7 @@ def _make_directory(directory: Path) -> None:
 
 @app.command()
 def serve(
-    repository: Annotated[
-        str, typer.Option("--repository", help="The model repository, a path or URL.")
-    ] = str(DEFAULT_REPOSITORY),
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of gRPC on 127.0.0.1.")] = 8001,
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP on 127.0.0.1.")] = 8000,
     metrics_port: Annotated[
@@ -262,7 +259,7 @@ def _embedded_triton(repository: Path | None, model: str) -> Iterator[str]:
     from modelops.export import DEFAULT_NAME, ready_repository
 
     console = Console(stderr=True, highlight=False)
-    asked, repository = repository, repository or DEFAULT_REPOSITORY
+    asked, repository = repository, repository or Path(DEFAULT_REPOSITORY)
     if not (repository / model / "config.pbtxt").is_file():
         if asked is not None or model != DEFAULT_NAME:
             raise SetupError(

@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import av
 import cv2
@@ -35,7 +34,7 @@ from modelops.embedded import EmbeddedTriton
 from modelops.repository import Repository
 from tests.brokers.kafka import KafkaBroker
 from tests.pods import Pod
-from tests.worlds import World, keys
+from tests.worlds import Load, World, keys
 
 pytestmark = pytest.mark.triton
 
@@ -200,35 +199,18 @@ def kill_at(command: list[str], environ: Mapping[str, str], step: str) -> None:
     assert process.wait(SECONDS) == -9, said
 
 
-class Load:
-    """Recordings that keep coming, a few of them under way at any time, until it is stopped."""
+def sending(world: World, pod: Pod, cuts: Mapping[str, Path]) -> Load:
+    """Recordings that keep coming, a few of them under way at any time."""
+    names = list(cuts)
 
-    def __init__(self, world: World, pod: Pod, cuts: Mapping[str, Path]) -> None:
-        self._world, self._pod, self._cuts = world, pod, cuts
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-        self.sent = 0
+    def send(number: int) -> bool:
+        if number - pod.metric("vault_ml_recordings_total", outcome="done") >= MOST_UNDER_WAY:
+            return False
+        name = names[number % len(names)]
+        world.send(world.store(f"{name}/{number}.mp4", cuts[name]))
+        return True
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_of_a_failure: object) -> None:
-        self.stop()
-
-    def stop(self) -> int:
-        """End it; returns how many were sent."""
-        self._stop.set()
-        self._thread.join()
-        return self.sent
-
-    def _send(self) -> None:
-        names = list(self._cuts)
-        while not self._stop.wait(0.05):
-            if self.sent - self._pod.metric("vault_ml_recordings_total", outcome="done") < MOST_UNDER_WAY:
-                name = names[self.sent % len(names)]
-                self._world.send(self._world.store(f"{name}/{self.sent}.mp4", self._cuts[name]))
-                self.sent += 1
+    return Load(send)
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +306,7 @@ def test_two_whole_rollouts_under_load_cost_no_recording_anything(
         }
         with world.pod(**looks) as pod:
             pod.wait_until_ready()
-            with Load(world, pod, site.cuts) as load:
+            with sending(world, pod, site.cuts) as load:
                 two_rollouts(site, pod)
                 sent = load.stop()
             records = world.results(sent)

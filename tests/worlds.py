@@ -1,10 +1,12 @@
 """A world for pods: topics of its own on a real broker, a Triton, a Vault; and what is read back from it."""
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from consumer.comparison import Comparison
 from consumer.standin_vault import StandinVault
@@ -110,3 +112,34 @@ class World:
 
 def keys(records: list[Record]) -> list[str]:
     return [json.loads(record.value or b"{}")["payload"]["key"] for record in records]
+
+
+class Load:
+    """Recordings that keep coming from a thread of their own until it is stopped.
+
+    Args:
+        send: sends the recording of a number; says no where it must wait before that.
+    """
+
+    def __init__(self, send: Callable[[int], bool]) -> None:
+        self._send = send
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_sending)
+        self.sent = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_of_a_failure: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End it; returns how many were sent."""
+        self._stop.set()
+        self._thread.join()
+        return self.sent
+
+    def _keep_sending(self) -> None:
+        while not self._stop.wait(0.05):
+            self.sent += self._send(self.sent)

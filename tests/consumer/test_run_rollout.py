@@ -1,11 +1,9 @@
 """`vault-ml run` while a rollout goes on: real Kafka, real Triton, and no recording that notices."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -17,7 +15,7 @@ from tests.brokers.kafka import KafkaBroker
 from tests.fakes.faulty_vault import FaultyVault
 from tests.planted import Planted
 from tests.pods import Pod
-from tests.worlds import World
+from tests.worlds import Load, World
 
 EIGHTY = Planted([f"class-{number}" for number in range(80)], [(10.0, 10.0, 40.0, 40.0, 0.9, 79)])
 THREE = Planted(["bus", "car", "van"], [(10.0, 10.0, 40.0, 40.0, 0.8, 1)])
@@ -25,32 +23,14 @@ BROKEN = Planted(["bus", "car", "van"], [], broken=True)
 VERSIONS = {1: EIGHTY, 2: THREE, 3: BROKEN}
 
 
-class Load:
-    """Recordings that keep coming from a thread of their own until it is stopped."""
+def sending(world: World, clip: Path) -> Load:
+    """Recordings that keep coming."""
 
-    def __init__(self, world: World, clip: Path) -> None:
-        self._world, self._clip = world, clip
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._send)
-        self.sent = 0
+    def send(number: int) -> bool:
+        world.send(world.store(f"cam/{number}.mp4", clip))
+        return True
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_of_a_failure: object) -> None:
-        self.stop()
-
-    def stop(self) -> int:
-        """End it; returns how many were sent."""
-        self._stop.set()
-        self._thread.join()
-        return self.sent
-
-    def _send(self) -> None:
-        while not self._stop.wait(0.05):
-            self._world.send(self._world.store(f"cam/{self.sent}.mp4", self._clip))
-            self.sent += 1
+    return Load(send)
 
 
 class Site:
@@ -106,7 +86,7 @@ def test_no_recording_notices_that_versions_are_swapped_under_load(
     site: Site, world: World, clip: Path
 ) -> None:
     site.say(live=1)
-    with world.pod(WORKERS="2") as pod, Load(world, clip) as load:
+    with world.pod(WORKERS="2") as pod, sending(world, clip) as load:
         world.results(3)
         site.roll_out(pod, live=1, candidate=Candidate(2, "canary", 30.0))
         site.roll_out(pod, live=1, candidate=Candidate(2, "shadow", 100.0))

@@ -17,8 +17,7 @@ from modelops.models_extra import require_models_extra
 from modelops.repository_cli import app as repository_app
 from modelops.review_cli import app as review_app
 from modelops.rollout_cli import app as rollout_app
-
-DEFAULT_REPOSITORY = Path("model_repository")
+from modelops.site_options import DEFAULT_REPOSITORY, RepositoryOption
 
 app = typer.Typer(no_args_is_help=True, help="Fetch models, and export them for Triton.")
 app.add_typer(build_app)
@@ -86,9 +85,7 @@ def export(  # noqa: PLR0917 - typer turns each parameter into an option
     max_detections: Annotated[
         int, typer.Option(min=1, max=MOST_DETECTIONS, help="Rows of the answer for one frame.")
     ] = DEFAULT_MAX_DETECTIONS,
-    repository: Annotated[str, typer.Option(help="The model repository, a path or URL.")] = str(
-        DEFAULT_REPOSITORY
-    ),
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
     golden: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Clips and photos to prove the model with; else sample ones."),

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -138,7 +137,7 @@ def build_plan(
             "boxes. Nothing was written: export with --precision fp32, or give more pictures with --golden."
         )
     plan = Plan(
-        file=File(file, f"sha256:{sha256(built.content).hexdigest()}", len(built.content)),
+        file=File.of(file, built.content),
         gpu=workshop.gpu.name,
         compute_capability=workshop.gpu.compute_capability,
         tensorrt=tensorrt,

@@ -1,7 +1,6 @@
 """Verify: whether what lies in a repository keeps its promises; every problem as one sentence."""
 
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto, load_model_from_string
@@ -15,7 +14,7 @@ from modelops.companion import Companion
 from modelops.config_check import check_configs
 from modelops.config_pbtxt import CONFIG_FILE, TENSORRT_CONFIG_FILE, Served
 from modelops.contents import Contents
-from modelops.provenance import Plan, Provenance
+from modelops.provenance import File, Plan, Provenance
 from modelops.selftest import read_golden
 
 _PLAN_SUFFIX = ".plan"
@@ -129,7 +128,7 @@ def _version(contents: Contents, name: str, version: int, companion: Companion |
 def _graph(contents: Contents, name: str, version: int, provenance: Provenance) -> Iterator[str]:
     file = f"{contents.where(name, version)}/{MODEL_FILE}"
     content = contents.read(name, version, MODEL_FILE)
-    if _digest(content) != provenance.graph.digest:
+    if File.of(MODEL_FILE, content).digest != provenance.graph.digest:
         yield f"{file} is not the one that its {PROVENANCE_FILE} speaks of: export the version again."
     try:
         model = load_model_from_string(content)
@@ -177,7 +176,7 @@ def _plans(
         file = f"{where}/{plan.file.name}"
         if plan.file.name not in files:
             yield f"{file} is missing, and its {PROVENANCE_FILE} speaks of it: build it again."
-        elif _digest(contents.read(name, version, plan.file.name)) != plan.file.digest:
+        elif _of(contents, name, version, plan.file.name).digest != plan.file.digest:
             yield f"{file} is not the one that its {PROVENANCE_FILE} speaks of: build it again."
         if most is not None and 0 < plan.max_batch_size < most:
             yield (
@@ -197,5 +196,5 @@ def _plan_batch(contents: Contents, name: str) -> int | None:
     return None
 
 
-def _digest(content: bytes) -> str:
-    return f"sha256:{sha256(content).hexdigest()}"
+def _of(contents: Contents, name: str, version: int, file: str) -> File:
+    return File.of(file, contents.read(name, version, file))
