@@ -6,7 +6,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from consumer.setting_fields import DetectSettings, Settings
+from consumer.look_fields import DetectSettings
+from consumer.setting_fields import Settings
 from consumer.settings import describe, variables
 from consumer.variables import Variable
 

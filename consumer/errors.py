@@ -5,9 +5,12 @@
     |   |-- SettingsError             a setting is missing or wrong; lists every problem at once
     |   |-- ContractError             the model does not keep the contract
     |   `-- StreamSetupError          no such topic, login refused, no right to the group
+    |       |-- TransactionsRefused   KAFKA_DELIVERY is exactly-once, and Kafka does not let us
+    |       `-- ProducerFenced        another pod writes under our transactional id
     |-- Outage                        wait with jitter, pause the partitions, keep the place
     |   |-- VaultAway                 Vault does not answer, or refuses our keys
-    |   |-- TritonAway                Triton does not answer, drains or is full
+    |   |-- TritonAway                Triton does not answer or drains
+    |   |   `-- TritonFull            its queue is full: fewer requests first, then wait
     |   |-- DiskFull                  no room for a download
     |   `-- BrokerAway                Kafka does not take the result
     `-- RecordingError                this recording only; the next one goes on
@@ -18,6 +21,7 @@
         |   |-- InferenceFailed       Triton answered, with a failure, for its frames
         |   |-- ModelChanged          the version that it was asked of is not served, or not any more
         |   |-- WorkerDied            the worker process died or hung on it
+        |   |   `-- WorkerTooLarge      the worker needed more memory than it may have
         |   `-- Unforeseen            a fault of ours; tried again as if a worker had died
         `-- NeverHeals                dead letter at once, with the reason
             |-- EventMalformed        not JSON, no key, wrong types
@@ -25,6 +29,7 @@
             |-- UrlForbidden          a link to a place that we do not follow
             |-- RecordingTooLarge     over MAX_RECORDING_BYTES, or more pixels than we decode
             |-- RecordingEncrypted    the file is encrypted and we hold no key
+            |-- DecryptionFailed      the file is encrypted, and not with our key
             |-- MessageTooLarge       the topic does not take its result, cut to MAX_MESSAGE_BYTES as it is
             `-- RecordingUndecodable  no frame could be decoded
 
@@ -82,6 +87,18 @@ class StreamSetupError(SetupError):
     reason = "stream_setup"
 
 
+class TransactionsRefused(StreamSetupError):
+    """Kafka does not let us use our transactional id; only KAFKA_DELIVERY=at-least-once goes without one."""
+
+    reason = "transactions_refused"
+
+
+class ProducerFenced(StreamSetupError):
+    """Another producer has taken our transactional id: two pods share POD_NAME, or this one was given up."""
+
+    reason = "producer_fenced"
+
+
 class Outage(VaultMLError):
     """Something that every recording needs is away: wait, keep the place, never dead-letter."""
 
@@ -96,10 +113,16 @@ class VaultAway(Outage):
 
 
 class TritonAway(Outage):
-    """Triton does not answer, is draining, or rejects because its queue is full."""
+    """Triton does not answer, or is draining."""
 
     reason = "triton_away"
     part = "triton"
+
+
+class TritonFull(TritonAway):
+    """Triton rejects because its queue is full."""
+
+    reason = "triton_full"
 
 
 class DiskFull(Outage):
@@ -170,6 +193,12 @@ class WorkerDied(MayHeal):
     part = "workers"
 
 
+class WorkerTooLarge(WorkerDied):
+    """The worker process was ended on this recording because it needed more memory than a worker may have."""
+
+    reason = "worker_too_large"
+
+
 class Unforeseen(MayHeal):
     """A fault of ours, met on this recording; its traceback is in the log."""
 
@@ -211,6 +240,12 @@ class RecordingEncrypted(NeverHeals):
     """The file begins with `Salted__`: an agent encrypted it, and we hold no key."""
 
     reason = "encrypted"
+
+
+class DecryptionFailed(NeverHeals):
+    """The file begins with `Salted__`, and what our key makes of it is no video: another key made it."""
+
+    reason = "wrong_key"
 
 
 class RecordingUndecodable(NeverHeals):

@@ -1,171 +1,17 @@
-"""Setting fields: every variable, once. To add one, add a field; all else follows."""
+"""Setting fields of the pod: every variable stands once, here or in the two modules above it.
 
-from collections.abc import Mapping
+To add a variable, add a field; environment, YAML file, `vault-ml config` and documentation follow.
+"""
+
+import socket
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field
 
 from consumer import setting_types
-from consumer.cpus import usable_cpus
+from consumer.kafka_fields import TopicSettings
+from consumer.look_fields import SCORE_THRESHOLD, DetectSettings
 from consumer.variables import Variable
-
-_SCORE_THRESHOLD = Variable(
-    "Detections with a lower score are left out; `vault-ml detect` has 0.25.",
-    "a number from 0 to 1",
-    aliases=("CLASSIFICATION_THRESHOLD", "TRITON_CONF"),
-)
-
-
-class DetectSettings(BaseModel):
-    """What `vault-ml detect` needs: no Kafka, no Vault. Built by load_detect()."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    number_of_predictions: Annotated[
-        int,
-        Field(ge=1, le=1000),
-        Variable(
-            "How many frames of a recording are looked at, spread evenly over the whole clip.",
-            "a whole number from 1 to 1000",
-            unit="frames",
-        ),
-    ] = 5
-    triton_url: Annotated[
-        setting_types.TritonUrl,
-        Variable(
-            "Triton's gRPC address: host:port, dns:///host:port (spreads over a headless Service's pods), "
-            "ipv4:address:port or unix:/path.",
-            "host:port of Triton's gRPC",
-        ),
-    ] = "dns:///triton:8001"
-    triton_model: Annotated[
-        str, Field(min_length=1), Variable("The model that Triton is asked for.", "a model's name")
-    ] = "yolo"
-    triton_timeout: Annotated[
-        setting_types.Seconds,
-        Variable(
-            "How long one request to Triton may take.", "seconds, more than 0, such as 30", unit="seconds"
-        ),
-    ] = 30.0
-    triton_in_flight: Annotated[
-        int,
-        Field(ge=1, le=64),
-        Variable(
-            "Requests that one worker may have under way while it decodes the next frames.",
-            "a whole number from 1 to 64",
-            unit="requests",
-        ),
-    ] = 2
-    score_threshold: Annotated[setting_types.Fraction, _SCORE_THRESHOLD] = 0.25
-    nms_iou: Annotated[
-        setting_types.Fraction,
-        Variable(
-            "A box that overlaps a better one of its class by more than this is taken for the same object.",
-            "a number from 0 to 1",
-            aliases=("TRITON_IOU",),
-        ),
-    ] = 0.45
-    workers: Annotated[
-        int,
-        Field(ge=1, le=1024),
-        Variable(
-            "Worker processes; each takes one recording at a time.",
-            "a whole number from 1 to 1024",
-            unit="processes",
-            default_words="the CPUs that the pod may use",
-        ),
-    ] = Field(default_factory=usable_cpus)
-    recording_time_limit: Annotated[
-        setting_types.Seconds,
-        Variable(
-            "How long one attempt at a recording may take; a worker that is busy 30 s beyond it is replaced.",
-            "seconds, more than 0, such as 120",
-            unit="seconds",
-        ),
-    ] = 120.0
-    log_level: Annotated[
-        setting_types.LogLevel,
-        Variable(
-            "The least important lines that are logged (`run` info, `detect` warning by default).",
-            "debug, info, warning or error",
-        ),
-    ] = "warning"
-    log_format: Annotated[
-        setting_types.LogFormat,
-        Variable(
-            "`json` writes one object per line, `console` is for people, `auto` is `console` on a terminal.",
-            "auto, json or console",
-        ),
-    ] = "auto"
-
-    origins: Mapping[str, str] = Field(default_factory=dict, repr=False)
-    """Where each variable that is not at its default came from, by its own name."""
-
-
-class TopicSettings(DetectSettings):
-    """What a program needs that reads what consumers wrote. Built by load_topics()."""
-
-    queue_system: Annotated[
-        setting_types.QueueSystem,
-        Variable("The queue that events come from; this image reads Kafka only.", "KAFKA"),
-    ] = "KAFKA"
-    queue_name: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic that Vault publishes its events to.",
-            "the topic that Vault publishes its events to",
-            aliases=("KAFKA_QUEUE_NAME",),
-        ),
-    ]
-    queue_comparison: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic for comparisons of a version on trial; it is created where the broker allows it.",
-            "a topic's name",
-            default_words="`<QUEUE_NAME>.comparison`",
-        ),
-    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.comparison")
-    kafka_broker: Annotated[
-        setting_types.Brokers,
-        Variable(
-            "Kafka's brokers, host:port, several separated by commas.",
-            "host:port of a Kafka broker, several separated by commas",
-        ),
-    ]
-    kafka_group: Annotated[
-        str,
-        Field(min_length=1),
-        Variable("The consumer group; pods of one group share the work.", "a group's name"),
-    ] = "vault-ml"
-    kafka_username: Annotated[
-        str | None, Variable("The user that logs in to Kafka.", "the user's name", from_file=True)
-    ] = None
-    kafka_password: Annotated[
-        SecretStr | None, Variable("The password of KAFKA_USERNAME.", "the password", secret=True)
-    ] = None
-    kafka_mechanism: Annotated[
-        setting_types.KafkaMechanism,
-        Variable(
-            "How the login is made: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
-            "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
-        ),
-    ] = "PLAIN"
-    kafka_security: Annotated[
-        setting_types.KafkaSecurity,
-        Variable(
-            "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; SASL logs in, SSL encrypts. "
-            "Must be given when KAFKA_USERNAME is.",
-            "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
-        ),
-    ] = "PLAINTEXT"
-    kafka_ca_file: Annotated[
-        setting_types.CaFile | None,
-        Variable(
-            "A file with the certificates that the brokers' must be signed by (PEM).",
-            "a file of certificates",
-            default_words="the system's",
-        ),
-    ] = None
 
 
 class Settings(TopicSettings):
@@ -187,6 +33,51 @@ class Settings(TopicSettings):
             default_words="`<QUEUE_NAME>.dead-letter`",
         ),
     ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
+    kafka_delivery: Annotated[
+        setting_types.Delivery,
+        Variable(
+            "`exactly-once` writes results and offsets in one Kafka transaction, which needs WRITE on the "
+            "transactional id; `at-least-once` is for clusters that do not grant it: a crash repeats results.",
+            "exactly-once or at-least-once",
+        ),
+    ] = "exactly-once"
+    kafka_transaction_prefix: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        Variable(
+            "The transactional id of a pod is this, a dash and POD_NAME; ACLs can be given for the prefix.",
+            "the beginning of a transactional id",
+            default_words="`<KAFKA_GROUP>`",
+        ),
+    ] = Field(default_factory=lambda values: values.get("kafka_group", "vault-ml"))
+    pod_name: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        Variable(
+            "What tells this pod from the others; two that run at a time must not share it.",
+            "a name that no other pod has",
+            default_words="the host's name, which is the pod's in Kubernetes",
+        ),
+    ] = Field(default_factory=socket.gethostname)
+    kafka_group_instance_id: Annotated[
+        str | None,
+        Field(min_length=1, max_length=249),
+        Variable(
+            "Makes this pod a static member of the group: a quick restart moves no partition. "
+            "For StatefulSets only; every pod needs its own.",
+            "a name that no other member has",
+        ),
+    ] = None
+    duplicate_window: Annotated[
+        int,
+        Field(ge=0, le=1_000_000),
+        Variable(
+            "How many recordings are remembered, so that an event which Vault sends twice is looked at once; "
+            "0 looks at each.",
+            "a whole number from 0 to 1000000",
+            unit="recordings",
+        ),
+    ] = 0
     vault_api_url: Annotated[
         setting_types.VaultUrl,
         Variable(
@@ -242,7 +133,7 @@ class Settings(TopicSettings):
             default_words="none",
         ),
     ] = ()
-    score_threshold: Annotated[setting_types.Fraction, _SCORE_THRESHOLD] = 0.5
+    score_threshold: Annotated[setting_types.Fraction, SCORE_THRESHOLD] = 0.5
     log_level: Annotated[setting_types.LogLevel, DetectSettings.model_fields["log_level"].metadata[-1]] = (
         "info"
     )

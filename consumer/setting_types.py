@@ -175,6 +175,10 @@ def _upper(value: object) -> object:
     return value.upper().replace("_", "-") if isinstance(value, str) else value
 
 
+def _delivery(value: object) -> object:
+    return value.lower().replace("_", "-") if isinstance(value, str) else value
+
+
 def _security(value: object) -> object:
     return value.upper().replace("-", "_") if isinstance(value, str) else value
 
@@ -204,6 +208,7 @@ def _result_format(value: object) -> object:
     return lowered
 
 
+Delivery = Annotated[Literal["exactly-once", "at-least-once"], BeforeValidator(_delivery)]
 QueueSystem = Annotated[Literal["KAFKA"], BeforeValidator(_queue_system)]
 ResultFormat = Annotated[Literal["classification"], BeforeValidator(_result_format)]
 KafkaMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)]

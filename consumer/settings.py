@@ -1,6 +1,6 @@
 """Settings: one typed object from the environment and a YAML file, or every problem at once.
 
-The environment wins over the file of `--config`. The variables themselves are in consumer/setting_fields.py.
+The environment wins over the file of `--config`. The variables: consumer/setting_fields.py.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,8 +13,10 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from consumer import older_images
 from consumer.credentials import MASK
 from consumer.errors import SettingsError
+from consumer.kafka_fields import TopicSettings
+from consumer.look_fields import DetectSettings
 from consumer.masking import Masker
-from consumer.setting_fields import DetectSettings, Settings, TopicSettings
+from consumer.setting_fields import Settings
 from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown
 
 __all__ = [

@@ -1,0 +1,75 @@
+"""Setting fields of Kafka: brokers, login, topics that both consumers and the model's side read."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from consumer import setting_types
+from consumer.look_fields import DetectSettings
+from consumer.variables import Variable
+
+
+class TopicSettings(DetectSettings):
+    """What a program needs that reads what consumers wrote. Built by load_topics()."""
+
+    queue_system: Annotated[
+        setting_types.QueueSystem,
+        Variable("The queue that events come from; this image reads Kafka only.", "KAFKA"),
+    ] = "KAFKA"
+    queue_name: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic that Vault publishes its events to.",
+            "the topic that Vault publishes its events to",
+            aliases=("KAFKA_QUEUE_NAME",),
+        ),
+    ]
+    queue_comparison: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic for comparisons of a version on trial; it is created where the broker allows it.",
+            "a topic's name",
+            default_words="`<QUEUE_NAME>.comparison`",
+        ),
+    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.comparison")
+    kafka_broker: Annotated[
+        setting_types.Brokers,
+        Variable(
+            "Kafka's brokers, host:port, several separated by commas.",
+            "host:port of a Kafka broker, several separated by commas",
+        ),
+    ]
+    kafka_group: Annotated[
+        str,
+        Field(min_length=1),
+        Variable("The consumer group; pods of one group share the work.", "a group's name"),
+    ] = "vault-ml"
+    kafka_username: Annotated[
+        str | None, Variable("The user that logs in to Kafka.", "the user's name", from_file=True)
+    ] = None
+    kafka_password: Annotated[
+        SecretStr | None, Variable("The password of KAFKA_USERNAME.", "the password", secret=True)
+    ] = None
+    kafka_mechanism: Annotated[
+        setting_types.KafkaMechanism,
+        Variable(
+            "How the login is made: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+            "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+        ),
+    ] = "PLAIN"
+    kafka_security: Annotated[
+        setting_types.KafkaSecurity,
+        Variable(
+            "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; SASL logs in, SSL encrypts. "
+            "Must be given when KAFKA_USERNAME is.",
+            "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        ),
+    ] = "PLAINTEXT"
+    kafka_ca_file: Annotated[
+        setting_types.CaFile | None,
+        Variable(
+            "A file with the certificates that the brokers' must be signed by (PEM).",
+            "a file of certificates",
+            default_words="the system's",
+        ),
+    ] = None
