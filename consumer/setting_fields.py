@@ -37,7 +37,7 @@ class Settings(TopicSettings):
         setting_types.Delivery,
         Variable(
             "`exactly-once` writes results and offsets in one Kafka transaction, which needs WRITE on the "
-            "transactional id; `at-least-once` is for clusters that do not grant it: a crash repeats results.",
+            "transactional id; `at-least-once` is for clusters that forbid it: a crash repeats results.",
             "exactly-once or at-least-once",
         ),
     ] = "exactly-once"
