@@ -97,7 +97,7 @@ class KafkaBroker:
 
     def __enter__(self) -> Self:
         """Format the data directory, start the broker and wait until it is ready."""
-        self._format()
+        self.format()
         self.start()
         return self
 
@@ -113,15 +113,19 @@ class KafkaBroker:
         Raises:
             SetupError: it ended, or did not answer within READY_SECONDS; with the end of its log.
         """
+        self.spawn()
+        self.wait_until_ready()
+
+    def spawn(self) -> None:
+        """Start the broker's process; `wait_until_ready` tells when it takes requests."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dies_with_us(), *self._java("kafka.Kafka", str(self._properties))],
+                [*dies_with_us(), *self._java("kafka.Kafka", str(self._properties))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C at the tests ends it through __exit__, not in the middle
             )
-        self._wait_until_ready()
 
     def stop(self) -> None:
         """Stop the broker as a rolling update does: SIGTERM, and it writes down what it holds."""
@@ -161,7 +165,16 @@ class KafkaBroker:
     def _java(self, main_class: str, *arguments: str) -> list[str]:
         return ["java", *_JAVA_OPTIONS, "-cp", f"{jars_directory()}/*", main_class, *arguments]
 
-    def _format(self) -> None:
+    def _format_arguments(self) -> list[str]:
+        """Return what StorageTool is told of the quorum: this node is all of it."""
+        return ["--standalone"]
+
+    def format(self) -> None:
+        """Write the configuration and an empty data directory.
+
+        Raises:
+            SetupError: Kafka's own tool could not; with what it said.
+        """
         lines = self._server_properties() | self._settings
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         scram = [
@@ -170,9 +183,9 @@ class KafkaBroker:
             if user.mechanism != "PLAIN"
             for option in ("--add-scram", f"{user.mechanism}=[name={user.name},password={user.password}]")
         ]
-        command = self._java("kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", _CLUSTER_ID)
+        command = self._java("kafka.tools.StorageTool", "format", "--cluster-id", _CLUSTER_ID)
         done = subprocess.run(
-            [*command, "--config", str(self._properties), *scram],
+            [*command, *self._format_arguments(), "--config", str(self._properties), *scram],
             capture_output=True,
             text=True,
             timeout=READY_SECONDS,
@@ -228,7 +241,12 @@ class KafkaBroker:
             "broker.heartbeat.interval.ms": "500",
         }
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Wait until the broker takes requests.
+
+        Raises:
+            SetupError: it ended, or did not answer within READY_SECONDS; with the end of its log.
+        """
         assert self._process is not None
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
@@ -282,6 +300,9 @@ def _answers(bootstrap: str) -> bool:
         return False
 
 
-def _dies_with_us() -> list[str]:
-    """Return the prefix that ends the broker when the tests are killed; `setpriv` is part of util-linux."""
+def dies_with_us() -> list[str]:
+    """Return the prefix that ends a process when the tests are killed; `setpriv` is part of util-linux.
+
+    The kernel means the thread that starts it: do so from one that lasts as long as the process shall.
+    """
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
