@@ -144,6 +144,7 @@ def _environment(triton_url: str, bootstrap: str, vault: StandinVault, predictio
         "KAFKA_BROKER": bootstrap,
         "KAFKA_GROUP": "group",
         "KAFKA_SECURITY": "PLAINTEXT",
+        "KAFKA_DELIVERY": "at-least-once",  # the mock cluster does not store the offsets of transactions
         "VAULT_API_URL": vault.url,
         "VAULT_ACCESS_KEY": vault.access_key,
         "VAULT_SECRET_KEY": vault.secret_key,

@@ -87,6 +87,13 @@ class Metrics:
             "Worker processes that died or hung and were replaced.",
             registry=registry,
         )
+        self._transactions = Counter(
+            "vault_ml_transactions",
+            "Transactions of results and offsets, by their end: committed or aborted.",
+            ["end"],
+            registry=registry,
+        )
+        self._delivery = Info("vault_ml_delivery", "The promise of delivery in force.", registry=registry)
         self._looks = Counter(
             "vault_ml_model_recordings",
             "Recordings looked at, by the model version that answered.",
@@ -107,6 +114,8 @@ class Metrics:
             self._frames.labels(what)
         for part in PARTS:
             self._outage.labels(part)
+        for end in ("committed", "aborted"):
+            self._transactions.labels(end)
 
     def recording_finished(
         self, outcome: str, reason: str = "", seconds: Mapping[str, float] | None = None
@@ -124,6 +133,14 @@ class Metrics:
                 self._stages.labels(stage).observe(max(0.0, spent))
         if outcome == "dead-letter":
             self._dead_letters.labels(self._letter_reasons(reason)).inc()
+
+    def delivery(self, promise: str) -> None:
+        """Say which promise is in force: exactly-once or at-least-once."""
+        self._delivery.info({"promise": promise})
+
+    def transaction(self, written: bool) -> None:
+        """Count a transaction that was committed, or aborted."""
+        self._transactions.labels("committed" if written else "aborted").inc()
 
     def looked_at(self, analysis: Analysis) -> None:
         """Count the packets and frames of a recording's ledger, and note the model version that answered."""

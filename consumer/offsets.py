@@ -3,6 +3,14 @@
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
+class Place:
+    """What is committed of a partition: the offset that the group goes on from, and a note beside it."""
+
+    offset: int
+    note: str = ""
+
+
 @dataclass(eq=False)
 class PartitionProgress:
     """Messages of one assigned partition, from fetched to finished; finished in any order.
@@ -15,6 +23,12 @@ class PartitionProgress:
     topic: str
     partition: int
     revoked: bool = False
+    begun_at: Place | None = None
+    """What was committed when the partition became ours; None before that is known, or where nothing was."""
+    note: str = ""
+    """What the next commit says beside the offset: Kafka's metadata of a commit, at most 4096 bytes."""
+    held_bytes: int = 0
+    """Of outcomes that wait for the messages before them."""
     _fetched: dict[int, int] = field(default_factory=dict)
     """Offset -> outcomes still missing, from the first unfinished message on, in the order of the offsets.
 
@@ -22,7 +36,7 @@ class PartitionProgress:
     """
     _next_offset: int | None = None
     """One past the highest offset fetched."""
-    _committed: int | None = None
+    _committed: Place | None = None
 
     def fetched(self, offset: int, outcomes: int) -> None:
         """Note a message with that many outcomes to come (none: it is finished at once)."""
@@ -31,24 +45,37 @@ class PartitionProgress:
         self._next_offset = offset + 1
 
     def finished(self, offset: int) -> None:
-        """Note that one outcome of the message is delivered and confirmed."""
+        """Note one outcome of the message."""
         self._fetched[offset] -= 1
         while self._fetched and self._fetched[first := next(iter(self._fetched))] == 0:
             del self._fetched[first]
 
+    def reopened(self, offset: int) -> None:
+        """Take one outcome of a message back: Kafka did not take it as it was."""
+        missing = self._fetched.get(offset, 0) + 1
+        self._fetched = dict(sorted((self._fetched | {offset: missing}).items()))
+
     @property
-    def commit_offset(self) -> int | None:
-        """The offset that the group would go on from, or None when nothing new may be committed."""
-        return None if self.finished_to == self._committed else self.finished_to
+    def commit_due(self) -> Place | None:
+        """What is to be committed, or None when that has been done already."""
+        if self.finished_to is None:
+            return None
+        due = Place(self.finished_to, self.note)
+        return None if due == self._committed else due
 
     @property
     def finished_to(self) -> int | None:
         """The first offset that is not finished; None before the first message."""
         return next(iter(self._fetched), self._next_offset)
 
-    def committed(self, offset: int) -> None:
-        """Note what was committed, so that it is not committed again."""
-        self._committed = offset
+    def committed(self, place: Place | None) -> None:
+        """Note what was committed, so that it is not committed again; None: what that is, is not known."""
+        self._committed = place
+
+    @property
+    def committed_place(self) -> Place | None:
+        """What we committed last."""
+        return self._committed
 
     @property
     def held(self) -> int:

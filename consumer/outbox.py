@@ -1,7 +1,8 @@
-"""Outbox: outcomes on their way out, sent until the broker confirms them; only then is an offset finished."""
+"""Outbox: outcomes become messages, and are accounted for once those are in Kafka."""
 
 import time
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,17 +11,18 @@ from consumer import dead_letter, results
 from consumer.analysis import Analysis
 from consumer.backlog import InHand
 from consumer.comparison import Comparison, Trial
+from consumer.delivery import Delivery, Letter, Outcome, Receipt
 from consumer.diff_topic import DiffTopic
-from consumer.errors import BrokerAway, MessageTooLarge, VaultMLError
+from consumer.errors import MessageTooLarge, VaultMLError
 from consumer.messages import OutgoingMessage
 from consumer.metrics import Metrics
+from consumer.offsets import PartitionProgress
 from consumer.report import Costs
-from consumer.sink import ResultSink
 
 _log = structlog.get_logger("vault-ml")
 
 RESEND_SECONDS = 2.0
-"""After a failed delivery; librdkafka itself has tried for its own time-out before."""
+"""For a dead letter that is too large for its topic."""
 
 
 @dataclass(frozen=True)
@@ -34,43 +36,25 @@ class OutboxSettings:
     """Configured secrets, by value: masked in dead letters."""
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What is said of a recording once its message is confirmed."""
-
-    outcome: str
-    reason: str
-    line: dict[str, object]
-    costs: Costs = field(default_factory=Costs)
-    analysis: Analysis | None = None
-
-
-@dataclass(frozen=True)
-class _Letter:
-    topic: str
-    message: OutgoingMessage
-    recording: InHand
-    outcome: _Outcome
-    sent_at: float
-
-
 class Outbox:
-    """Turns outcomes into messages and sees them delivered."""
+    """Turns outcomes into messages and hands them to the delivery."""
 
     def __init__(
-        self, sink: ResultSink, settings: OutboxSettings, metrics: Metrics, diffs: DiffTopic
+        self, delivery: Delivery, settings: OutboxSettings, metrics: Metrics, diffs: DiffTopic
     ) -> None:
-        self._sink, self._settings, self._metrics, self._diffs = sink, settings, metrics, diffs
-        self._resend: deque[tuple[float, _Letter]] = deque()
-        self.undelivered = 0
-        """Outcomes that the broker has not confirmed yet."""
-        self._troubles: dict[str, BrokerAway] = {}
-        """Why the last delivery to a topic failed; topics where it succeeded are not in it."""
+        self._delivery, self._settings, self._metrics, self._diffs = delivery, settings, metrics, diffs
+        self._stuck: deque[tuple[float, Letter]] = deque()
+        """Dead letters that their topic does not take, as small as they are; and when to try again."""
+
+    @property
+    def undelivered(self) -> int:
+        """Outcomes that are on their way into Kafka."""
+        return self._delivery.undelivered + len(self._stuck)
 
     @property
     def troubled(self) -> bool:
-        """Whether something waits because the broker did not take it."""
-        return bool(self._troubles)
+        """Whether something waits because Kafka did not take it."""
+        return self._delivery.troubled or bool(self._stuck)
 
     def publish(
         self, recording: InHand, analysis: Analysis, costs: Costs, trial: Trial | None = None
@@ -93,7 +77,7 @@ class Outbox:
         if analysis.partial_reasons:
             line["why"] = ", ".join(analysis.partial_reasons)
         self._send(
-            self._settings.target_topic, message, recording, _Outcome(outcome, reason, line, costs, analysis)
+            self._settings.target_topic, message, recording, Outcome(outcome, reason, line, costs, analysis)
         )
 
     def bury(self, recording: InHand, error: VaultMLError, costs: Costs, *, exhausted: bool = False) -> None:
@@ -111,64 +95,43 @@ class Outbox:
         reason = "retry_exhausted" if exhausted else error.reason
         line: dict[str, object] = {"why": str(error), "attempts": recording.attempts}
         self._send(
-            self._settings.dead_letter_topic, message, recording, _Outcome("dead-letter", reason, line, costs)
+            self._settings.dead_letter_topic, message, recording, Outcome("dead-letter", reason, line, costs)
         )
 
     def turn(self, wait_seconds: float = 0.0) -> None:
-        """Take in what the broker confirmed, and send again what it did not."""
-        self._sink.poll(wait_seconds)
+        """Take in what became of outcomes that are on their way."""
+        self._take_in(self._delivery.turn(wait_seconds))
         self._diffs.turn()
-        now = time.monotonic()
-        while self._resend and self._resend[0][0] <= now:
-            self._post(self._resend.popleft()[1])
+        while self._stuck and self._stuck[0][0] <= time.monotonic():
+            self._delivery.send(self._stuck.popleft()[1])
 
-    def flush(self, deadline: float) -> None:
-        """Wait until everything is confirmed, or until that time of the monotonic clock."""
-        while self.undelivered and (left := deadline - time.monotonic()) > 0:
-            self.turn(min(left, 0.1))
+    def settle(self, going: Collection[PartitionProgress], deadline: float) -> None:
+        """Commit what is finished of partitions that go away; `deadline` is of the monotonic clock."""
+        self._take_in(self._delivery.settle(going, deadline))
 
-    def _send(self, topic: str, message: OutgoingMessage, recording: InHand, outcome: _Outcome) -> None:
-        self.undelivered += 1
-        self._post(_Letter(topic, message, recording, outcome, time.monotonic()))
+    def _take_in(self, receipts: Sequence[Receipt]) -> None:
+        for receipt in receipts:
+            letter = receipt.letter
+            if receipt.refused is not None:
+                self._shrink(letter, receipt.refused)
+            else:
+                self._account(letter.recording, letter.outcome, time.monotonic() - letter.written_at)
 
-    def _post(self, letter: _Letter) -> None:
-        if letter.recording.progress.revoked:
-            self.undelivered -= 1  # the partition's new owner sends it
-            return
-        self._sink.send(letter.topic, letter.message, lambda failure: self._delivered(letter, failure))
+    def _send(self, topic: str, message: OutgoingMessage, recording: InHand, outcome: Outcome) -> None:
+        self._delivery.send(Letter(topic, message, recording, outcome, time.monotonic()))
 
-    def _delivered(self, letter: _Letter, failure: BrokerAway | MessageTooLarge | None) -> None:
-        if isinstance(failure, BrokerAway):
-            if letter.topic not in self._troubles:
-                _log.warning("result not delivered, sending again", why=str(failure))
-            self._troubles[letter.topic] = failure
-            self._resend.append((time.monotonic() + RESEND_SECONDS, letter))
-            return
-        if failure is not None:
-            self._shrink(letter, failure)
-            return
-        self.undelivered -= 1
-        self._troubles.pop(letter.topic, None)
-        recording, outcome = letter.recording, letter.outcome
-        if not recording.progress.revoked:
-            recording.progress.finished(recording.position.offset)
-        self._account(recording, outcome, time.monotonic() - letter.sent_at)
-
-    def _shrink(self, letter: _Letter, failure: MessageTooLarge) -> None:
+    def _shrink(self, letter: Letter, failure: MessageTooLarge) -> None:
         """The topic takes less than we were told: dead letter; if it was one, leave its payload out."""
         recording = letter.recording
-        if letter.topic != self._settings.dead_letter_topic:
-            self.undelivered -= 1
-            self.bury(recording, failure, letter.outcome.costs)
-        elif recording.payload:
-            self.undelivered -= 1
+        if letter.topic == self._settings.dead_letter_topic:
+            if not recording.payload:
+                # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
+                self._stuck.append((time.monotonic() + RESEND_SECONDS, letter))
+                return
             recording.payload = b""
-            self.bury(recording, failure, letter.outcome.costs)
-        else:
-            # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
-            self._delivered(letter, BrokerAway(str(failure)))
+        self.bury(recording, failure, letter.outcome.costs)
 
-    def _account(self, recording: InHand, outcome: _Outcome, deliver_seconds: float) -> None:
+    def _account(self, recording: InHand, outcome: Outcome, deliver_seconds: float) -> None:
         stages = dict(outcome.costs.seconds)
         if recording.started_at is not None:
             stages["wait"] = recording.started_at - recording.fetched_at

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,24 +12,47 @@ import structlog
 import tenacity
 from prometheus_client import CollectorRegistry
 
+from consumer.confirmations import Confirmations
+from consumer.connection import KafkaConnection
+from consumer.delivery import Delivery
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.diff_topic import DiffTopic
 from consumer.endpoints import Endpoints, Health
-from consumer.errors import BrokerAway, Outage, SetupError, StreamSetupError, VaultMLError
+from consumer.errors import (
+    BrokerAway,
+    Outage,
+    ProducerFenced,
+    SetupError,
+    StreamSetupError,
+    TransactionsRefused,
+    VaultMLError,
+)
 from consumer.metrics import Metrics
 from consumer.outbox import Outbox, OutboxSettings
-from consumer.parts import BACKSTOP_SECONDS, attempt_seconds, kafka_connection, worker_settings
+from consumer.parts import (
+    BACKSTOP_SECONDS,
+    attempt_seconds,
+    kafka_connection,
+    transactional_producer,
+    worker_settings,
+)
 from consumer.pool import WorkerPool
+from consumer.provision import ensure_topic
 from consumer.service import Service, ServiceLimits
 from consumer.settings import Settings, secret_values
 from consumer.sink import ResultSink
 from consumer.stream import EventSource
+from consumer.transactional_producer import TransactionalProducer
+from consumer.transactions import Transactions
 from consumer.vault import VaultClient, VaultSettings
 from consumer.worker import WorkerSettings, work
 
 _log = structlog.get_logger("vault-ml")
 
 LONGEST_START_WAIT_SECONDS = 15.0
+FENCES_TO_GIVE_UP, FENCES_SECONDS = 3, 120.0
+"""So often in so short a time, it is another pod and no pause of ours."""
+
 FLUSH_SECONDS = 1.0
 """For the last comparisons, once the results are out and the group is left."""
 
@@ -40,27 +64,55 @@ def run(settings: Settings) -> None:
     contract was checked, Vault has answered once and both topics are there.
 
     Raises:
-        SetupError: HTTP_PORT is taken, or Kafka takes our rights away while running.
+        SetupError: HTTP_PORT is taken; Kafka refuses transactions, or takes our rights away while running.
     """
     stop = Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, lambda number, _frame: stop.set())
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    health = Health(("contract", "vault", "kafka", "group"), secrets=secret_values(settings))
+    health = Health(("contract", "vault", "kafka", "delivery", "group"), secrets=secret_values(settings))
     with Endpoints(health, registry, settings.http_port) as endpoints:
         _log.info(
-            "starting", http_port=endpoints.port, source=settings.queue_name, target=settings.queue_target
+            "starting",
+            http_port=endpoints.port,
+            source=settings.queue_name,
+            target=settings.queue_target,
+            delivery=settings.kafka_delivery,
         )
-        workers = worker_settings(settings)
-        pool = WorkerPool(
-            partial(work, workers),
-            workers=settings.workers,
-            time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
-        )
-        with pool:
-            _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)
+        _serve_through_fences(settings, metrics, health, stop)
     _log.info("stopped")
+
+
+def _serve_through_fences(settings: Settings, metrics: Metrics, health: Health, stop: Event) -> None:
+    """Serve; where Kafka has ended our producer, begin anew from what is committed.
+
+    Raises:
+        ProducerFenced: again and again: another pod writes under our transactional id.
+    """
+    fenced_at: deque[float] = deque(maxlen=FENCES_TO_GIVE_UP)
+    while not stop.is_set():
+        try:
+            _serve_once(settings, metrics, health, stop)
+        except ProducerFenced as error:
+            fenced_at.append(time.monotonic())
+            if len(fenced_at) == FENCES_TO_GIVE_UP and fenced_at[-1] - fenced_at[0] < FENCES_SECONDS:
+                raise
+            # A pod that stood still for longer than its transaction may: what it held is void, and only the
+            # committed offsets tell which of it Kafka has.
+            health.set_ready("group", False, "begins anew")
+            _log.warning("producer fenced, beginning anew", why=str(error))
+
+
+def _serve_once(settings: Settings, metrics: Metrics, health: Health, stop: Event) -> None:
+    workers = worker_settings(settings)
+    pool = WorkerPool(
+        partial(work, workers),
+        workers=settings.workers,
+        time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
+    )
+    with pool:
+        _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)
 
 
 def _serve(
@@ -80,11 +132,23 @@ def _serve(
         secrets=secret_values(settings),
     )
     open_sink = partial(ResultSink, connection, max_message_bytes=settings.max_message_bytes)
-    sink, diffs = open_sink(), DiffTopic(settings.queue_comparison, open_sink, metrics.trials)
-    source = EventSource(connection, group=settings.kafka_group, topic=settings.queue_name)
+    diffs = DiffTopic(settings.queue_comparison, open_sink, metrics.trials)
+    source = EventSource(
+        connection,
+        group=settings.kafka_group,
+        topic=settings.queue_name,
+        instance_id=settings.kafka_group_instance_id,
+    )
+    producer = transactional_producer(settings)
+    delivery: Delivery = (
+        Confirmations(open_sink(), source)
+        if producer is None
+        else Transactions(producer, source, metrics.transaction)
+    )
+    metrics.delivery(settings.kafka_delivery)
     service = Service(
         source=source,
-        outbox=Outbox(sink, outbox_settings, metrics, diffs),
+        outbox=Outbox(delivery, outbox_settings, metrics, diffs),
         pool=pool,
         limits=ServiceLimits(
             workers=settings.workers,
@@ -98,7 +162,8 @@ def _serve(
     checks: list[tuple[str, Callable[[], str]]] = [
         ("contract", lambda: _check_contract(workers.triton, metrics, diffs)),
         ("vault", lambda: _check_vault(workers.vault)),
-        ("kafka", lambda: _check_topics(source, sink, settings)),
+        ("kafka", lambda: _check_topics(source, connection, settings)),
+        ("delivery", lambda: _check_delivery(producer)),
     ]
     for name, check in checks:
         if not _wait_for(name, check, health, stop):
@@ -106,6 +171,7 @@ def _serve(
     try:
         service.run()
     finally:
+        delivery.close()
         diffs.flush(FLUSH_SECONDS)
 
 
@@ -128,7 +194,7 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
             _log.warning("waiting", check=name, why=str(error))
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((Outage, SetupError)),
+        retry=tenacity.retry_if_exception(_may_come_right),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_START_WAIT_SECONDS),
         stop=tenacity.stop_when_event_set(stop),
         sleep=wait,
@@ -145,6 +211,10 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
     health.set_ready(name, True, detail)
     _log.info("checked", check=name, found=detail)
     return not stop.is_set()
+
+
+def _may_come_right(error: BaseException) -> bool:
+    return isinstance(error, Outage | SetupError) and not isinstance(error, TransactionsRefused)
 
 
 def _check_contract(endpoint: TritonEndpoint, metrics: Metrics, diffs: DiffTopic) -> str:
@@ -166,16 +236,23 @@ def _check_vault(vault_settings: VaultSettings | None) -> str:
     return "answered"
 
 
-def _check_topics(source: EventSource, sink: ResultSink, settings: Settings) -> str:
+def _check_delivery(producer: TransactionalProducer | None) -> str:
+    if producer is None:
+        return "at-least-once: a crash repeats results"
+    producer.begin()
+    return f"exactly-once, as {producer.transactional_id}"
+
+
+def _check_topics(source: EventSource, connection: KafkaConnection, settings: Settings) -> str:
     partitions = source.check_topic(settings.queue_name)
-    sink.ensure_topic(settings.queue_target, like=partitions)
+    ensure_topic(connection, settings.queue_target, like=partitions)
     try:
-        sink.ensure_topic(settings.queue_dead_letter, like=partitions)
+        ensure_topic(connection, settings.queue_dead_letter, like=partitions)
     except StreamSetupError as error:
         # Results can flow without it; the first event that needs it is held until it is there.
         _log.warning("dead letters have nowhere to go", why=str(error))
     try:
-        sink.ensure_topic(settings.queue_comparison, like=1)
+        ensure_topic(connection, settings.queue_comparison, like=1)
     except (StreamSetupError, BrokerAway) as error:
         _log.info("comparisons have nowhere to go", why=str(error))  # which matters only in a rollout
     return f"topic {settings.queue_name} with {partitions} partitions"

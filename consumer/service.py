@@ -43,15 +43,20 @@ READY_AHEAD = 16
 """Recordings fetched ahead of the workers before the partitions are paused."""
 
 MAX_HELD_MESSAGES = 1_000
+MAX_HELD_BYTES = 16 * 1024**2
 """Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
 
-COMMIT_SECONDS = 1.0
 LAG_SECONDS = 5.0
-REVOKE_SECONDS = 5.0
-"""What a rebalance waits for work under way; the rest comes again at the partition's new owner."""
+REVOKE_SECONDS = 6.0
+"""What a rebalance waits for us, all in all; what is not in Kafka then, the next owner does again."""
+
+SETTLE_SECONDS = 2.0
+"""Kept of such a time for the last delivery, once no more work is waited for."""
 
 SHUTDOWN_RESERVE_SECONDS = 3.0
-"""Kept of the grace time for the last deliveries, the commit and leaving the group."""
+"""Kept of the grace time for leaving the group."""
+
+_SLICE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Service:
         self._gate = OutageGate()
         self._backlog = Backlog()
         self._rng = random.Random()  # noqa: S311  jitter, not cryptography
-        self._committed_at = self._lag_read_at = 0.0
+        self._lag_read_at = 0.0
         self._outage_since: float | None = None
 
     def run(self) -> None:
@@ -116,9 +121,6 @@ class Service:
         self._collect()
         self._outbox.turn()
         now = time.monotonic()
-        if now - self._committed_at >= COMMIT_SECONDS:
-            self._committed_at = now
-            self._source.commit()
         if now - self._lag_read_at >= LAG_SECONDS:
             self._lag_read_at = now
             self._metrics.lag(self._source.lags())
@@ -132,7 +134,7 @@ class Service:
         else:
             self._source.pause()
         busy = self._pool.under_way > 0 or self._outbox.undelivered > 0
-        self._source.hold_back(MAX_HELD_MESSAGES)
+        self._source.hold_back(MAX_HELD_MESSAGES, MAX_HELD_BYTES)
         message = self._source.poll(0.01 if busy else 0.25)
         if message is not None:
             self._take_in(message, time.monotonic())
@@ -187,9 +189,12 @@ class Service:
         ticket, recording = self._backlog.start_next(now)
         self._pool.submit(ticket, Task.of_event(recording.event).to_json())
 
-    def _collect(self) -> None:
+    def _collect(self) -> bool:
+        """Take in what the workers have answered; says whether there was something."""
+        collected = False
         while (answer := self._pool.take()) is not None:
             ticket, came = answer
+            collected = True
             recording = self._backlog.finish(ticket)
             if recording.progress.revoked:
                 # Its partition was taken away meanwhile: the new owner looks at it again.
@@ -198,6 +203,7 @@ class Service:
             self._settle(
                 recording, Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
             )
+        return collected
 
     def _settle(self, recording: InHand, report: Report) -> None:
         now = time.monotonic()
@@ -253,26 +259,33 @@ class Service:
 
     def _finish_before_revoke(self, going: list[PartitionProgress]) -> None:
         """Finish what is under way for these partitions, for a few seconds; runs inside `poll`."""
-        self._work_off(lambda: any(r.progress in going for r in self._backlog.under_way()), REVOKE_SECONDS)
+        self._work_off(
+            lambda: any(r.progress in going for r in self._backlog.under_way()),
+            going,
+            time.monotonic() + REVOKE_SECONDS,
+        )
 
     def _drain(self, deadline: float) -> None:
         """Finish what is under way; what is not is never committed, so it comes again to somebody."""
         self._source.pause()
         given_back = self._backlog.drop_waiting(revoked_only=False)
-        self._work_off(lambda: self._backlog.running > 0, deadline - time.monotonic(), poll=True)
+        self._work_off(lambda: self._backlog.running > 0, None, deadline)
         unfinished = len(given_back) + len(self._backlog)
         self._metrics.given_back(unfinished)
         _log.info("stopping", given_back=unfinished)
 
-    def _work_off(self, busy: Callable[[], bool], seconds: float, *, poll: bool = False) -> None:
-        deadline = time.monotonic() + seconds
-        while busy() and time.monotonic() < deadline:
+    def _work_off(
+        self, busy: Callable[[], bool], going: list[PartitionProgress] | None, deadline: float
+    ) -> None:
+        """Wait for work under way, then for its delivery; `going` None: all partitions, outside of `poll`."""
+        while busy() and time.monotonic() < deadline - SETTLE_SECONDS:
             self._health.beat()
-            if poll:
+            if going is None:
                 self._source.poll(0.0)
-            self._collect()
-            self._outbox.turn(0.02)
-        self._outbox.flush(deadline + 1.0)
+            if not self._collect():
+                time.sleep(_SLICE_SECONDS)
+            self._outbox.turn()
+        self._outbox.settle(self._source.assigned if going is None else going, deadline)
 
     def _say_how_it_stands(self) -> None:
         self._health.beat()

@@ -1,27 +1,15 @@
-"""Results and dead letters out to Kafka, each confirmed before anything is committed."""
+"""Messages out to Kafka, each confirmed by itself: at-least-once results, and comparisons."""
 
 from collections.abc import Callable
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
 
 from consumer.connection import KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, MessageTooLarge, StreamSetupError
 from consumer.messages import OutgoingMessage
 
-_log = structlog.get_logger("vault-ml.sink")
-
 DELIVERY_TIMEOUT_MS = 30_000
 """How long librdkafka itself tries to deliver before it reports a failure; then we wait and send again."""
-
-_NOT_THERE_YET = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.LEADER_NOT_AVAILABLE,
-}
-
 
 Delivered = Callable[[BrokerAway | MessageTooLarge | None], None]
 
@@ -30,7 +18,6 @@ class ResultSink:
     """Sends results and dead letters, and says of each when the broker has confirmed it."""
 
     def __init__(self, connection: KafkaConnection, *, max_message_bytes: int) -> None:
-        self._connection = connection
         self._ended: str | None = None
         self._producer = Producer(
             connection.properties()
@@ -82,39 +69,6 @@ class ResultSink:
                 f"Kafka refuses our producer for good ({self._ended}); grant WRITE on the topics, and "
                 "IDEMPOTENT_WRITE on the cluster where the broker is older than 2.8."
             )
-
-    def ensure_topic(self, topic: str, *, like: int, timeout_seconds: float = 3.0) -> None:
-        """Create a topic with `like` partitions where it is missing and we may.
-
-        Raises:
-            StreamSetupError: it is missing and could not be created; says what to do.
-            BrokerAway: no broker answers.
-        """
-        try:
-            found = self._producer.list_topics(topic, timeout=timeout_seconds).topics[topic]
-        except KafkaException as error:
-            raise BrokerAway(f"No broker of KAFKA_BROKER answers ({error.args[0].str()}).") from error
-        if found.error is None:
-            return
-        if found.error.code() not in _NOT_THERE_YET:
-            raise StreamSetupError(f"Topic {topic!r} cannot be used: {found.error.str()}.")
-        # Replication -1 is the broker's default (Kafka 2.4 and later).
-        wanted = NewTopic(topic, num_partitions=like, replication_factor=-1)
-        # The client must outlive the answer: its requests end with it.
-        admin = AdminClient(self._connection.properties(), logger=librdkafka_log())
-        created = admin.create_topics([wanted])
-        try:
-            created[topic].result(timeout_seconds)
-        except TimeoutError:
-            raise BrokerAway(f"No broker of KAFKA_BROKER creates topic {topic!r} in time.") from None
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise StreamSetupError(
-                    f"Topic {topic!r} does not exist and could not be created "
-                    f"({error.args[0].str()}); create it, or grant CREATE."
-                ) from error
-        else:
-            _log.info("topic created", topic=topic, partitions=like)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -1,15 +1,23 @@
-"""Events in from Kafka, as a member of the group; offsets are committed once their results are confirmed."""
+"""Events in from Kafka, as a member of the group."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, StreamSetupError
-from consumer.offsets import PartitionProgress
+from consumer.offsets import PartitionProgress, Place
 
 _log = structlog.get_logger("vault-ml.stream")
 
@@ -28,6 +36,8 @@ PREFETCH_KILOBYTES = 8_192
 _METADATA_SECONDS = 1.0
 """Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 
+_LOOK_UP_TRIES = 3
+
 SESSION_TIMEOUT_MS = 10_000
 """How long a dead pod keeps its partitions; librdkafka beats from its own thread, work does not delay it."""
 
@@ -39,6 +49,9 @@ class SourceMessage:
     offset: int
     value: bytes | None
     progress: PartitionProgress
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_ms: int | None = None
+    """When it was written, Unix time; None where the broker does not say."""
 
 
 BeforeRevoke = Callable[[list[PartitionProgress]], None]
@@ -53,6 +66,7 @@ class EventSource:
         connection: the brokers.
         group: KAFKA_GROUP.
         topic: QUEUE_NAME.
+        instance_id: KAFKA_GROUP_INSTANCE_ID.
     """
 
     def __init__(
@@ -61,6 +75,7 @@ class EventSource:
         *,
         group: str,
         topic: str,
+        instance_id: str | None = None,
     ) -> None:
         self._topic = topic
         self._group = group
@@ -82,7 +97,11 @@ class EventSource:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
+                # Also makes a new owner wait for what the pod before it has open: those offsets may be about
+                # to move (KIP-447).
+                "isolation.level": "read_committed",
                 "partition.assignment.strategy": "cooperative-sticky",
+                **({} if instance_id is None else {"group.instance.id": instance_id}),
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "socket.timeout.ms": SOCKET_TIMEOUT_MS,
@@ -155,7 +174,34 @@ class EventSource:
         if progress is None or offset is None:
             # Fetched before the partition was taken away: its new owner has it.
             return None
-        return SourceMessage(offset, message.value(), progress)
+        if progress.finished_to is None:
+            self._look_up_place(progress)
+        return SourceMessage(
+            offset,
+            message.value(),
+            progress,
+            # What has been received is always a list of pairs; the declared type is that of what may be sent.
+            headers=tuple(cast(list[tuple[str, bytes]], message.headers() or [])),
+            timestamp_ms=_timestamp_ms(message),
+        )
+
+    def group_metadata(self) -> Any:  # noqa: ANN401  # librdkafka's, opaque
+        """Return who we are in the group: a transaction that carries it fails once others have our place."""
+        return self._consumer.consumer_group_metadata()
+
+    def _look_up_place(self, progress: PartitionProgress) -> None:
+        """Note what is committed of a partition that has just given its first message."""
+        asked = [TopicPartition(progress.topic, progress.partition)]
+        for _ in range(_LOOK_UP_TRIES):
+            try:
+                (found,) = self._consumer.committed(asked, timeout=_METADATA_SECONDS)
+            except KafkaException as error:
+                _log.warning("committed offset not known", error=error.args[0].str())
+                continue
+            if found.offset >= 0:
+                progress.begun_at = Place(found.offset, found.metadata or "")
+                progress.committed(progress.begun_at)
+            return
 
     @property
     def joined(self) -> bool:
@@ -179,9 +225,13 @@ class EventSource:
             self.paused = False
             self._consumer.resume(self._partitions(set(self._progress) - self._held_back))
 
-    def hold_back(self, limit: int) -> None:
-        """Pause each partition that holds so many messages from its first unfinished one on."""
-        full = {number for number, progress in self._progress.items() if progress.held >= limit}
+    def hold_back(self, messages: int, size_bytes: int) -> None:
+        """Pause each partition that holds so much from its first unfinished message on."""
+        full = {
+            number
+            for number, progress in self._progress.items()
+            if progress.held >= messages or progress.held_bytes >= size_bytes
+        }
         if full == self._held_back:
             return
         if more := full - self._held_back:
@@ -190,12 +240,16 @@ class EventSource:
             self._consumer.resume(self._partitions(less))
         self._held_back = full
 
-    def commit(self) -> None:
-        """Commit what is finished in every assigned partition, without waiting for the broker.
+    def commit(self, partitions: Collection[PartitionProgress] | None = None, *, wait: bool = False) -> None:
+        """Commit what is finished, of all assigned partitions or of some; for at-least-once delivery.
 
         A commit that fails is logged and made again later: it can only repeat messages, not lose one.
+
+        Args:
+            partitions: None for all that are assigned.
+            wait: for the broker's answer.
         """
-        self._commit(self._progress.values(), wait=False)
+        self._commit(self._progress.values() if partitions is None else partitions, wait=wait)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
@@ -231,12 +285,11 @@ class EventSource:
         return [TopicPartition(self._topic, number) for number in numbers]
 
     def leave(self, *, timeout_seconds: float) -> None:
-        """Commit what is finished and leave the group, so that others take over at once.
+        """Leave the group, so that others take over at once; what is finished has been committed before.
 
         Where Kafka does not answer in time we go without a word: what is not committed comes again.
         """
         deadline = time.monotonic() + timeout_seconds
-        self.commit()
         while self._commits_under_way > 0 and time.monotonic() < deadline:
             self._consumer.poll(_LEAVE_POLL_SECONDS)
         try:
@@ -248,10 +301,13 @@ class EventSource:
         self._consumer.close()
 
     def _commit(self, partitions: Iterable[PartitionProgress], *, wait: bool) -> None:
-        due = {p: offset for p in partitions if (offset := p.commit_offset) is not None}
+        due = {p: place for p in partitions if (place := p.commit_due) is not None}
         if not due:
             return
-        offsets = [TopicPartition(p.topic, p.partition, offset) for p, offset in due.items()]
+        offsets = [
+            TopicPartition(p.topic, p.partition, place.offset, metadata=place.note)
+            for p, place in due.items()
+        ]
         try:
             if wait:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -261,8 +317,8 @@ class EventSource:
         except KafkaException as error:
             _log.warning("commit failed; these messages may come again", error=error.args[0].str())
             return
-        for p, offset in due.items():
-            p.committed(offset)
+        for p, place in due.items():
+            p.committed(place)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._commits_under_way = max(0, self._commits_under_way - 1)
@@ -271,7 +327,7 @@ class EventSource:
         _log.warning("commit failed; these messages may come again", error=error.str())
         for at in partitions:
             if at.partition in self._progress:
-                self._progress[at.partition].committed(-1)
+                self._progress[at.partition].committed(None)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for at in partitions:
@@ -287,7 +343,6 @@ class EventSource:
         going = [self._progress[at.partition] for at in partitions if at.partition in self._progress]
         if self._before_revoke is not None:
             self._before_revoke(going)
-        self._commit(going, wait=True)
         self._forget(going)
         consumer.incremental_unassign(partitions)
 
@@ -323,3 +378,8 @@ class EventSource:
             )
         if error.fatal():
             raise StreamSetupError(f"Kafka ended our membership for good: {error.str()}.")
+
+
+def _timestamp_ms(message: Message) -> int | None:
+    kind, milliseconds = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else milliseconds

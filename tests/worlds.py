@@ -1,9 +1,10 @@
 """A world for pods: topics of its own on a real broker, a Triton, a Vault; and what is read back from it."""
 
+import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +32,7 @@ class World:
     source: str = field(init=False)
     target: str = field(init=False)
     group: str = field(init=False)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.source = create_topic(self.kafka.bootstrap, "source", self.partitions)
@@ -68,6 +70,7 @@ class World:
             "NUMBER_OF_PREDICTIONS": "2",
             "TRITON_URL": self.triton_url,
             "WORKERS": "1",
+            "POD_NAME": f"pod-{next(self._numbers)}",
         }
         return Pod(self.directory, environ | changed)
 
