@@ -7,11 +7,13 @@ README's results carry them), and the stages' state such as `monitorStage` (late
 secret inside it is taken out as everywhere else).
 """
 
+import base64
 import json
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import unquote_plus
 
 MASK = "***"
 
@@ -37,6 +39,13 @@ _SECRET_ENDINGS = ("password", "secret", "secretkey", "accesskey", "accesskeyid"
 
 _BEARER_PARAMETERS = frozenset({"signature", "sig", "awsaccesskeyid", "keypairid", "policy"})
 """Query parameters that make a link a key; those of S3 and Google Cloud are known by their beginning."""
+
+_SHORT_ESCAPES = {
+    '"': b'"', "\\": b"\\", "/": b"/", "\b": b"b", "\f": b"f", "\n": b"n", "\r": b"r", "\t": b"t",
+}  # fmt: skip
+"""What JSON writes behind a backslash (RFC 8259, section 7)."""
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 _LINK = re.compile(r"""[a-z][a-z0-9+.-]{1,15}://[^\s"'<>\\]++""", re.IGNORECASE)
 _NAME_AND_VALUE = re.compile(
@@ -85,15 +94,53 @@ def mask_payload(payload: bytes, known_secrets: Collection[str] = ()) -> bytes:
         pass  # not JSON, or nothing that a parser takes: the patterns below have to do
     # Latin-1 gives every byte one character and back, so that what is not masked stays as it was.
     text = _NAME_AND_VALUE.sub(_masked_value, mask_links(payload.decode("latin-1")))
-    for form in sorted(_forms(known_secrets), key=len, reverse=True):
-        text = text.replace(form.encode().decode("latin-1"), MASK)
-    return text.encode("latin-1")
+    return mask_known_secrets(text.encode("latin-1"), known_secrets)
 
 
-def _forms(known_secrets: Collection[str]) -> set[str]:
-    """Return the secrets as they stand in text, in JSON and in URLs."""
-    long_enough = [secret for secret in known_secrets if len(secret) >= SHORTEST_KNOWN_SECRET]
-    return {form for s in long_enough for form in (s, json.dumps(s)[1:-1], quote(s, safe=""), quote_plus(s))}
+def mask_known_secrets(payload: bytes, known_secrets: Collection[str]) -> bytes:
+    """Return bytes with the values of our own settings masked, however they are written.
+
+    Plain, with the escapes of JSON (of JSON inside JSON too), quoted for a URL, or in base64 by themselves or
+    as a part of something longer. What is compressed or encrypted is not looked into.
+    """
+    known = tuple(sorted({secret for secret in known_secrets if len(secret) >= SHORTEST_KNOWN_SECRET}))
+    return _known_pattern(known).sub(MASK.encode(), payload) if known else payload
+
+
+@lru_cache(maxsize=8)
+def _known_pattern(secrets: tuple[str, ...]) -> re.Pattern[bytes]:
+    # Longest first: a secret that begins with another one must not leave its tail behind.
+    ordered = sorted(secrets, key=len, reverse=True)
+    plain = [b"".join(map(_written, secret)) for secret in ordered]
+    encoded = {core for secret in ordered for core in _in_base64(secret.encode("utf-8", "replace"))}
+    return re.compile(b"|".join([*plain, *map(re.escape, sorted(encoded, key=len, reverse=True))]))
+
+
+def _written(character: str) -> bytes:
+    """Return a pattern for the ways to write one character of a secret."""
+    raw = character.encode("utf-8", "surrogatepass")
+    units = character.encode("utf-16-be", "surrogatepass")
+    # Each level of JSON inside JSON doubles the backslashes; the bound keeps a megabyte of them linear.
+    ways = [
+        b"".join(rb"\\{1,8}u(?i:%02x%02x)" % pair for pair in zip(units[::2], units[1::2], strict=True)),
+        b"".join(b"(?i:%%%02x)" % byte for byte in raw),
+        re.escape(raw),
+    ]
+    if character in _SHORT_ESCAPES:
+        ways.insert(0, rb"\\{1,8}" + re.escape(_SHORT_ESCAPES[character]))
+    if character == " ":
+        ways.append(rb"\+")
+    return b"(?:%s)" % b"|".join(ways)
+
+
+def _in_base64(secret: bytes) -> set[bytes]:
+    """Return what base64 makes of a secret at each of the three places of a byte, neighbours left out."""
+    cores = set()
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + secret)
+        first, end = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        cores |= {text[first:end], text[first:end].translate(_URL_SAFE)}
+    return cores
 
 
 def _without_credentials(value: Any) -> Any:  # noqa: ANN401  # any JSON value

@@ -7,15 +7,19 @@ An example: docs/messages.md.
 
 import base64
 import hashlib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
 from consumer import __version__
-from consumer.credentials import mask_payload
+from consumer.credentials import mask_known_secrets, mask_payload
 from consumer.errors import BrokerAway, EventMalformed, MessageTooLarge, RecordingError, VaultMLError
 from consumer.events import RecordingEvent, parse_message
 from consumer.messages import OutgoingMessage, Position
+from consumer.moments import in_words
+from consumer.replay_mark import HEADER as REPLAY_HEADER
+from consumer.replay_mark import ReplayMark
 from consumer.results import RECORD_OVERHEAD_BYTES, Header, readme_event, result_id, to_utf8
 
 SCHEMA = "uug.ai/dead-letter/v1"
@@ -24,7 +28,13 @@ REASON_HEADER = "vault-ml-reason"
 
 EnvelopeReason = Literal["unspecified", "malformed", "handler_error", "retry_exhausted", "publish_failed"]
 
+REDUCED = "reduced to what names the recording"
+"""The attribute `payload` of a letter whose payload is not the whole event, and can be sent again."""
+
 _SENTENCE_BYTES = 1000
+_CAMERA_BYTES = 128
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_EVENT_SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 def build_dead_letter(
@@ -37,6 +47,7 @@ def build_dead_letter(
     exhausted: bool = False,
     max_bytes: int,
     secrets: Collection[str] = (),
+    replay: ReplayMark | None = None,
     timestamp: datetime | None = None,
 ) -> OutgoingMessage:
     """Return the dead letter of one event, not larger than `max_bytes`, with its credentials masked.
@@ -53,6 +64,7 @@ def build_dead_letter(
         exhausted: the error might have healed, and did not in time.
         max_bytes: of the dead-letter topic.
         secrets: values of our own settings, masked wherever they stand.
+        replay: the mark of an event that had been sent again.
         timestamp: now, unless given; with a time zone.
     """
     event = next((entry for entry in parse_message(payload) if isinstance(entry, RecordingEvent)), None)
@@ -63,15 +75,17 @@ def build_dead_letter(
         Header.OUTCOME: "dead-letter",
         REASON_HEADER: error.reason,
     }
-    sentence = mask_payload(str(error).encode("utf-8", "backslashreplace"), secrets)
     attributes = {
         "reason": error.reason,
-        "sentence": sentence[:_SENTENCE_BYTES].decode("utf-8", "ignore"),
+        "sentence": _line(str(error), _SENTENCE_BYTES, secrets),
         "position": str(position),
         "version": __version__,
     }
     if event is not None and event.key:
-        attributes |= {"key": event.key, "provider": event.source}
+        attributes |= _of_event(event, secrets)
+    if replay is not None:
+        headers[REPLAY_HEADER] = replay.to_json()
+        attributes["replay"] = str(replay.count)
     envelope = {
         "schema": SCHEMA,
         "payload": "",
@@ -82,7 +96,7 @@ def build_dead_letter(
             "service": SERVICE,
             "reason": envelope_reason(error, exhausted=exhausted),
             "attempts": attempts,
-            "timestamp": (timestamp or datetime.now(UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "timestamp": in_words(timestamp or datetime.now(UTC)),
             "attributes": attributes,
         },
     }
@@ -95,7 +109,8 @@ def build_dead_letter(
     room = max(0, max_bytes - RECORD_OVERHEAD_BYTES - empty.size_bytes - 64) // 4 * 3
     masked = mask_payload(payload, secrets)
     if len(masked) > room:
-        masked, attributes["payload"] = _fitting(masked, event, room)
+        masked, note = _fitting(event, masked, room, secrets)
+        attributes.setdefault("payload", note)
     envelope["payload"] = base64.b64encode(masked).decode()
     return OutgoingMessage(empty.key, to_utf8(envelope), empty.headers)
 
@@ -120,9 +135,46 @@ def _identity(event: RecordingEvent | None, position: Position) -> str:
     return hashlib.sha256(str(position).encode()).hexdigest()
 
 
-def _fitting(masked: bytes, event: RecordingEvent | None, room: int) -> tuple[bytes, str]:
+def _of_event(event: RecordingEvent, secrets: Collection[str]) -> dict[str, str]:
+    """Return what a list of letters is sorted and chosen by, without decoding a payload."""
+    told = {
+        name: mask_known_secrets(text.encode(), secrets).decode("utf-8", "replace")
+        for name, text in (("key", event.key), ("provider", event.source))
+    }
+    if told["key"] != event.key:
+        told["payload"] = "the recording's key held a secret, which is masked"
+    if event.camera:
+        told["camera"] = _line(event.camera, _CAMERA_BYTES, secrets)
+    recorded_at = _recorded_at(event)
+    if recorded_at is not None:
+        told["recorded"] = in_words(recorded_at)
+    return told
+
+
+def _recorded_at(event: RecordingEvent) -> datetime | None:
+    """Return when the recording began, as the event says: `event-timestamp`, or else its `date`."""
+    payload = event.raw.get("payload")
+    metadata = payload.get("metadata") if isinstance(payload, Mapping) else None
+    told = metadata.get("event-timestamp") if isinstance(metadata, Mapping) else None
+    for seconds in (told, event.raw.get("date")):
+        if isinstance(seconds, str | int) and _EVENT_SECONDS.fullmatch(str(seconds)[:20]):
+            return datetime.fromtimestamp(int(seconds), UTC)
+    return None
+
+
+def _line(text: str, most_bytes: int, secrets: Collection[str]) -> str:
+    """Return a text as one line without secrets, not longer than that in UTF-8."""
+    masked = mask_payload(text.encode("utf-8", "backslashreplace"), secrets)
+    return (
+        _CONTROL.sub(" ", masked.decode("utf-8", "replace")).encode()[:most_bytes].decode("utf-8", "ignore")
+    )
+
+
+def _fitting(
+    event: RecordingEvent | None, masked: bytes, room: int, secrets: Collection[str]
+) -> tuple[bytes, str]:
     if event is not None:
-        reduced = to_utf8(readme_event(event))
+        reduced = mask_payload(to_utf8(readme_event(event)), secrets)
         if len(reduced) <= room:
-            return reduced, "reduced to what names the recording"
+            return reduced, REDUCED
     return masked[:room], f"cut off after {room} of {len(masked)} bytes"

@@ -95,7 +95,7 @@ def read_topic(bootstrap: str, topic: str, count: int, timeout_seconds: float) -
             message = consumer.poll(_POLL_SECONDS)
             # An error here is a broker on its way up or down: the deadline decides.
             if message is not None and message.error() is None:
-                records.append(_record(message))
+                records.append(to_record(message))
     finally:
         consumer.close()
     return records
@@ -114,7 +114,8 @@ def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
     return []
 
 
-def _record(message: Message) -> Record:
+def to_record(message: Message) -> Record:
+    """Return a message as it was received, in our own words."""
     # What has been received is always a list of pairs; the declared type is that of what may be sent.
     headers = cast(list[tuple[str, bytes | None]], message.headers() or [])
     return Record(
@@ -123,5 +124,5 @@ def _record(message: Message) -> Record:
         offset=message.offset() or 0,
         key=message.key(),
         value=message.value(),
-        headers={name: (value or b"").decode() for name, value in headers},
+        headers={name: (value or b"").decode("utf-8", "replace") for name, value in headers},
     )

@@ -1,0 +1,169 @@
+"""What a topic holds now, from a moment on: read to its end as it was at the start, without a group.
+
+Nothing is joined and nothing committed, so consumers do not notice. Messages of transactions that were
+aborted or are still open are not seen.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
+from consumer.errors import BrokerAway, StreamSetupError
+from consumer.topics import Record, to_record
+
+_POLL_SECONDS = 0.2
+_ANSWER_SECONDS = 10.0
+SILENCE_SECONDS = 30.0
+"""How long nothing may come before the end: then the broker is away."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Offsets of one partition to read, without `end`; `oldest` is the first that the broker still has."""
+
+    partition: int
+    begin: int
+    end: int
+    oldest: int
+
+
+@dataclass(frozen=True)
+class PastRecord:
+    """A message of the past, with when it was written."""
+
+    record: Record
+    at: datetime
+
+
+class Past:
+    """Reads what a topic holds now; for one thread, as a context manager.
+
+    Args:
+        connection: to the brokers.
+        topic: its name.
+    """
+
+    def __init__(self, connection: KafkaConnection, topic: str) -> None:
+        self.topic = topic
+        self._login_refused: str | None = None
+        self._consumer = Consumer(
+            connection.properties()
+            | {
+                "group.id": "vault-ml-past",  # librdkafka wants one; it is not joined, nothing is committed
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                # Control records of transactions take offsets too: the last one may never be seen.
+                "enable.partition.eof": True,
+                "error_cb": self._on_error,
+            },
+            logger=librdkafka_log(),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def stretches(self, since: datetime | None = None) -> list[Stretch]:
+        """Return what there is to read from a moment on, for each partition; nothing of a missing topic.
+
+        Raises:
+            StreamSetupError: the login is refused, or we may not read the topic.
+            BrokerAway: no broker answers.
+        """
+        try:
+            found = self._consumer.list_topics(self.topic, timeout=_ANSWER_SECONDS).topics[self.topic]
+            if found.error is not None:
+                if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+                    return []
+                raise self._named(found.error)
+            return [self._stretch(number, since) for number in sorted(found.partitions)]
+        except KafkaException as error:
+            raise self._named(error.args[0]) from error
+
+    def read(self, stretches: Sequence[Stretch]) -> Iterator[PastRecord]:
+        """Yield the messages of these stretches; those of a partition are in order.
+
+        Raises:
+            StreamSetupError: the login is refused, or we may not read the topic.
+            BrokerAway: nothing came for a while, and the end was not reached.
+        """
+        ends = {each.partition: each.end for each in stretches if each.begin < each.end}
+        try:
+            self._consumer.assign(
+                [
+                    TopicPartition(self.topic, each.partition, each.begin)
+                    for each in stretches
+                    if each.partition in ends
+                ]
+            )
+            heard_at = time.monotonic()
+            while ends:
+                message = self._consumer.poll(_POLL_SECONDS)
+                if message is None:
+                    if time.monotonic() - heard_at > SILENCE_SECONDS:
+                        raise BrokerAway(
+                            f"Kafka sent nothing more of topic {self.topic!r} for {SILENCE_SECONDS:g} s, "
+                            "and its end was not reached; try again."
+                        )
+                    continue
+                heard_at = time.monotonic()
+                partition, offset, error = message.partition() or 0, message.offset() or 0, message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    ends.pop(partition, None)
+                elif error is not None:
+                    if error.code() in NOT_AUTHORISED or error.fatal():
+                        raise self._named(error)
+                elif partition in ends:
+                    if offset < ends[partition]:
+                        yield PastRecord(to_record(message), _written_at(message))
+                    if offset + 1 >= ends[partition]:
+                        del ends[partition]
+        except KafkaException as error:
+            raise self._named(error.args[0]) from error
+        finally:
+            self._consumer.unassign()
+
+    def _stretch(self, number: int, since: datetime | None) -> Stretch:
+        at = TopicPartition(self.topic, number)
+        low, high = self._consumer.get_watermark_offsets(at, timeout=_ANSWER_SECONDS)
+        begin = low
+        if since is not None:
+            asked = TopicPartition(self.topic, number, int(since.timestamp() * 1000))
+            (answer,) = self._consumer.offsets_for_times([asked], timeout=_ANSWER_SECONDS)
+            if answer.error is not None:
+                raise self._named(answer.error)
+            begin = high if answer.offset in (OFFSET_END, -1) else answer.offset
+        return Stretch(number, begin, high, low)
+
+    def _named(self, error: KafkaError) -> StreamSetupError | BrokerAway:
+        if self._login_refused is not None:
+            return StreamSetupError(
+                f"Kafka refused the login: {self._login_refused}. Check KAFKA_USERNAME, KAFKA_PASSWORD, "
+                "KAFKA_MECHANISM and KAFKA_SECURITY."
+            )
+        if error.code() in NOT_AUTHORISED:
+            return StreamSetupError(
+                f"Kafka does not let us read topic {self.topic!r}; grant DESCRIBE and READ."
+            )
+        return BrokerAway(
+            f"Topic {self.topic!r} cannot be read: no broker of KAFKA_BROKER answers ({error.str()}); check "
+            "the address and KAFKA_SECURITY."
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in AUTHENTICATION_FAILED:
+            self._login_refused = error.str()
+
+
+def _written_at(message: Message) -> datetime:
+    return datetime.fromtimestamp(max(0, message.timestamp()[1]) / 1000, UTC)
