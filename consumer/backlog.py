@@ -10,6 +10,7 @@ from consumer.backoff import jittered_wait
 from consumer.events import RecordingEvent
 from consumer.messages import Position
 from consumer.offsets import PartitionProgress
+from consumer.replay_mark import ReplayMark
 
 
 @dataclass(eq=False)
@@ -29,6 +30,8 @@ class InHand:
     """When the first try failed, on the clock that stands still during outages."""
     started_at: float | None = None
     """When its first try began."""
+    replay: ReplayMark | None = None
+    """The mark of an event that was sent again."""
 
 
 MAX_BREAKDOWNS = 3

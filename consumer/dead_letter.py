@@ -18,7 +18,6 @@ from consumer.errors import BrokerAway, EventMalformed, MessageTooLarge, Recordi
 from consumer.events import RecordingEvent, parse_message
 from consumer.messages import OutgoingMessage, Position
 from consumer.moments import in_words
-from consumer.replay_mark import HEADER as REPLAY_HEADER
 from consumer.replay_mark import ReplayMark
 from consumer.results import RECORD_OVERHEAD_BYTES, Header, readme_event, result_id, to_utf8
 
@@ -84,7 +83,7 @@ def build_dead_letter(
     if event is not None and event.key:
         attributes |= _of_event(event, secrets)
     if replay is not None:
-        headers[REPLAY_HEADER] = replay.to_json()
+        headers[Header.REPLAY] = replay.to_json()
         attributes["replay"] = str(replay.count)
     envelope = {
         "schema": SCHEMA,

@@ -61,7 +61,7 @@ class Outbox:
     ) -> None:
         """Send the result of a recording, looked at or skipped; and what was compared on the way."""
         message = results.build_result(
-            recording.event, analysis, recording.position, self._settings.max_message_bytes
+            recording.event, analysis, recording.position, self._settings.max_message_bytes, recording.replay
         )
         outcome, _, reason = analysis.outcome.partition(":")
         line: dict[str, object] = {
@@ -91,6 +91,7 @@ class Outbox:
             exhausted=exhausted,
             max_bytes=self._settings.max_message_bytes,
             secrets=self._settings.secrets,
+            replay=recording.replay,
         )
         reason = "retry_exhausted" if exhausted else error.reason
         line: dict[str, object] = {"why": str(error), "attempts": recording.attempts}

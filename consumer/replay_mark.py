@@ -6,7 +6,7 @@ replay that failed say how often it was tried.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -64,7 +64,7 @@ class ReplayMark:
         return cls(of, id_, count, at)
 
     @classmethod
-    def from_headers(cls, headers: Mapping[str, bytes]) -> Self | None:
-        """Return the mark that a message carries, or None."""
-        value = headers.get(HEADER)
-        return None if value is None else cls.from_json(value)
+    def from_headers(cls, headers: Iterable[tuple[str, bytes | None]]) -> Self | None:
+        """Return the mark that a message carries, or None; of several the last one counts."""
+        values = [value for name, value in headers if name == HEADER and value is not None]
+        return cls.from_json(values[-1]) if values else None

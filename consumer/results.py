@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from consumer import replay_mark
 from consumer.analysis import Analysis, Detection, FrameResult
 from consumer.credentials import remove_credentials
 from consumer.events import RecordingEvent
 from consumer.messages import OutgoingMessage, Position
+from consumer.replay_mark import ReplayMark
 
 Format = Literal["frames", "classification"]
 """What a line of `vault-ml detect` says."""
@@ -41,10 +43,15 @@ class Header:
     REASONS = "vault-ml-reasons"
     SATURATED = "vault-ml-saturated"
     TRUNCATED = "vault-ml-truncated"
+    REPLAY = replay_mark.HEADER
 
 
 def build_result(
-    event: RecordingEvent, analysis: Analysis, position: Position, max_bytes: int
+    event: RecordingEvent,
+    analysis: Analysis,
+    position: Position,
+    max_bytes: int,
+    replay: ReplayMark | None = None,
 ) -> OutgoingMessage:
     """Return the `classification` result of one event, not larger than `max_bytes`.
 
@@ -56,6 +63,7 @@ def build_result(
         analysis: the outcome; for a skipped recording the lists are empty.
         position: where the event stood.
         max_bytes: the topic's `message.max.bytes`; 10,000 or more.
+        replay: the mark of an event that was sent again; goes into a header.
     """
     echoed = remove_credentials(event.raw)
     ranked = sorted((d.score for frame in analysis.frames for d in frame.detections), reverse=True)
@@ -63,7 +71,9 @@ def build_result(
     def message(kept: int) -> OutgoingMessage:
         frames = _best(analysis.frames, kept, ranked)
         truncation = _truncation(kept, len(ranked), whole_event=whole)
-        return _message(event, analysis, position, echoed=echoed, frames=frames, truncation=truncation)
+        return _message(
+            event, analysis, position, echoed=echoed, frames=frames, truncation=truncation, replay=replay
+        )
 
     def fits(kept: int) -> bool:
         return message(kept).size_bytes + RECORD_OVERHEAD_BYTES <= max_bytes
@@ -184,6 +194,7 @@ def _message(
     echoed: Mapping[str, Any],
     frames: Sequence[FrameResult],
     truncation: str | None,
+    replay: ReplayMark | None,
 ) -> OutgoingMessage:
     own_data = echoed.get("data")
     data = classification_data(analysis, frames)
@@ -209,6 +220,7 @@ def _message(
         else None,
         Header.SATURATED: _json(analysis.saturated_frames[:_LISTED]) if analysis.saturated_frames else None,
         Header.TRUNCATED: truncation,
+        Header.REPLAY: replay.to_json() if replay is not None else None,
     }
     return OutgoingMessage(
         key=key.encode(),

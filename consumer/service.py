@@ -30,6 +30,7 @@ from consumer.offsets import PartitionProgress
 from consumer.outage import OutageGate
 from consumer.outbox import Outbox
 from consumer.pool import WorkerPool
+from consumer.replay_mark import ReplayMark
 from consumer.report import Costs, Report
 from consumer.stream import EventSource, SourceMessage
 from consumer.worker import Task
@@ -152,19 +153,22 @@ class Service:
 
     def _take_in(self, message: SourceMessage, now: float) -> None:
         progress, entries = message.progress, parse_message(message.value)
+        replay = ReplayMark.from_headers(message.headers)
         progress.fetched(message.offset, len(entries))
         for entry in entries:
             position = Position(progress.topic, progress.partition, message.offset, entry.index)
             if isinstance(entry, MalformedEvent):
                 nameless = RecordingEvent(raw={}, key="")
                 self._outbox.bury(
-                    InHand(nameless, position, progress, now, entry.payload), entry.error, Costs()
+                    InHand(nameless, position, progress, now, entry.payload, replay=replay),
+                    entry.error,
+                    Costs(),
                 )
                 continue
             payload = message.value or b""
             if len(entries) > 1:
                 payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
-            recording = InHand(entry, position, progress, now, payload)
+            recording = InHand(entry, position, progress, now, payload, replay=replay)
             if entry.skip_reason is None:
                 self._backlog.wait(recording, now)
             else:
