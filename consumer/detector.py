@@ -15,8 +15,9 @@ import structlog
 import tenacity
 
 from consumer.contract import Contract, ModelVersion, Parameter, check_companion, check_contract, newest
-from consumer.errors import ContractError, TritonAway, VaultMLError
+from consumer.errors import ContractError, TritonAway, TritonFull, VaultMLError
 from consumer.rollout import Rollout, companion_name
+from consumer.tally import Tally
 from consumer.triton_client import FrameBatch, FrameRows, PendingAnswer, TritonClient, TritonEndpoint
 
 __all__ = ["FrameBatch", "FrameRows", "PendingAnswer", "TritonDetector", "TritonEndpoint"]
@@ -28,6 +29,10 @@ MAX_FRAMES_PER_REQUEST = 16
 
 ROLLOUT_REFRESH_SECONDS = 3.0
 """How old the rollout may be when a recording begins."""
+
+_AWAY_WAIT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_FULL_WAIT = tenacity.wait_exponential(multiplier=0.3, max=2.0) + tenacity.wait_random(0.0, 0.3)
+"""Not sooner: what is refused came too early, and others wait in that queue."""
 
 _ROLLOUT_TIMEOUT_SECONDS = 2.0
 """The last state known will do, so a recording does not wait longer for the next one."""
@@ -44,6 +49,8 @@ class TritonDetector:
         self._contract_holds = False
         self._rollout_read_at = 0.0
         self._rollout_readable = True
+        self.tally = Tally(endpoint.requests_in_flight)
+        """Counts the requests and limits those in flight; set a new one for each recording."""
 
     def __enter__(self) -> Self:
         return self
@@ -144,8 +151,8 @@ class TritonDetector:
     ) -> Iterator[FrameRows]:
         """Send frames in batches to one version, and yield one answer per frame, in order.
 
-        While one request is at the server the next frames are taken from `frames`, up to
-        `requests_in_flight` requests; no more frames than those are held.
+        While one request is at the server the next frames are taken from `frames`, up to as many requests
+        as the tally allows; no more frames than those are held.
 
         Args:
             frames: uint8 [H*3/2, W] I420 pictures of the contract's size.
@@ -153,22 +160,24 @@ class TritonDetector:
             also: gets each batch once it is on its way.
 
         Raises:
-            TritonAway: no answer, or a full queue, after a few tries.
+            TritonAway: no answer, after a few tries.
+            TritonFull: a full queue, after a few tries, one request at a time.
             InferenceFailed: the server failed on these frames.
             ModelChanged: the version is not served, or not any more.
             ContractError: the model no longer takes what it promised.
         """
-        contract = self.contract
+        contract, tally = self.contract, self.tally
         asked = contract.rollout.live if version is None else version
         batch_size = min(contract.max_batch_size, MAX_FRAMES_PER_REQUEST)
         source = iter(frames)
         waiting: deque[Future[list[FrameRows]]] = deque()
         try:
             while pictures := list(islice(source, batch_size)):
-                if len(waiting) == self._endpoint.requests_in_flight:
+                while len(waiting) >= tally.in_flight:
+                    tally.held_back()
                     yield from waiting.popleft().result()
                 batch = np.stack(pictures)
-                waiting.append(self._requests.submit(self._infer, batch, asked))
+                waiting.append(self._requests.submit(self._infer, batch, asked, tally))
                 also(batch)
             while waiting:
                 yield from waiting.popleft().result()
@@ -183,17 +192,31 @@ class TritonDetector:
         """Ask a version in the background, once and at low priority; its `future` has the errors, too."""
         return self._client.begin(batch, version)
 
-    def _infer(self, batch: FrameBatch, version: int) -> list[FrameRows]:
+    def _infer(self, batch: FrameBatch, version: int, tally: Tally) -> list[FrameRows]:
         retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TritonAway),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
+            wait=_before_another_try,
             stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(self._endpoint.timeout_seconds),
             reraise=True,
         )
-        return retry(self._client.infer, batch, version)
+        return retry(self._ask, batch, version, tally)
+
+    def _ask(self, batch: FrameBatch, version: int, tally: Tally) -> list[FrameRows]:
+        try:
+            answers = self._client.infer(batch, version)
+        except TritonFull:
+            tally.rejected()
+            raise
+        tally.answered(len(answers), sum(answer.request_seconds for answer in answers))
+        return answers
 
     def _hold(self, read: Contract) -> Contract:
         self._contract = read if self._contract is None else newest(self._contract, read)
         self._contract_holds = True
         self._rollout_read_at = time.monotonic()
         return self._contract
+
+
+def _before_another_try(state: tenacity.RetryCallState) -> float:
+    full = state.outcome is not None and isinstance(state.outcome.exception(), TritonFull)
+    return (_FULL_WAIT if full else _AWAY_WAIT)(state)

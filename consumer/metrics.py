@@ -87,6 +87,19 @@ class Metrics:
             "Worker processes that died or hung and were replaced.",
             registry=registry,
         )
+        self._window = Gauge(
+            "vault_ml_triton_window", "Requests that the pod may have at Triton at a time.", registry=registry
+        )
+        self._rejections = Counter(
+            "vault_ml_triton_rejections",
+            "Requests that Triton refused because its queue was full.",
+            registry=registry,
+        )
+        self._latency_ratio = Gauge(
+            "vault_ml_triton_latency_ratio",
+            "Mean seconds of the last requests to Triton over the fewest that such requests take.",
+            registry=registry,
+        )
         self._transactions = Counter(
             "vault_ml_transactions",
             "Transactions of results and offsets, by their end: committed or aborted.",
@@ -141,6 +154,15 @@ class Metrics:
     def transaction(self, written: bool) -> None:
         """Count a transaction that was committed, or aborted."""
         self._transactions.labels("committed" if written else "aborted").inc()
+
+    def triton_pace(self, window: float, latency_ratio: float) -> None:
+        """Say how many requests the pod may have at Triton, and their latency over its minimum."""
+        self._window.set(window)
+        self._latency_ratio.set(latency_ratio)
+
+    def triton_rejected(self, requests: int) -> None:
+        """Count requests that Triton had no room for."""
+        self._rejections.inc(requests)
 
     def looked_at(self, analysis: Analysis) -> None:
         """Count the packets and frames of a recording's ledger, and note the model version that answered."""

@@ -11,14 +11,16 @@ from consumer.analysis import Analysis
 from consumer.comparison import Comparison, Trial
 from consumer.errors import VaultMLError
 from consumer.rollout import Rollout
+from consumer.tally import Requests
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a try took: seconds by stage (`download`, `decode`, `inference`) and bytes downloaded."""
+    """What a try took: seconds by stage (`download`, `decode`, `inference`), bytes downloaded, requests."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_downloaded: int = 0
+    requests: Requests = field(default_factory=Requests)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ class Report:
             result = {"analysis": self.result.to_json()}
         else:
             result = {"error": _public_name(type(self.result)), "sentence": str(self.result)}
-        costs = {"seconds": self.costs.seconds, "bytes": self.costs.bytes_downloaded}
+        costs = {
+            "seconds": self.costs.seconds,
+            "bytes": self.costs.bytes_downloaded,
+            "requests": self.costs.requests.to_json(),
+        }
         trial = None
         if self.trial is not None:
             comparison = self.trial.comparison
@@ -49,7 +55,8 @@ class Report:
     def from_json(cls, text: str) -> "Report":
         """Return the report that `to_json` wrote."""
         fields = json.loads(text)
-        costs = Costs(fields["costs"]["seconds"], fields["costs"]["bytes"])
+        took = fields["costs"]
+        costs = Costs(took["seconds"], took["bytes"], Requests.from_json(took["requests"]))
         if "analysis" in fields:
             return cls(Analysis.from_json(fields["analysis"]), costs, _trial(fields["trial"]))
         kind: type[VaultMLError] = getattr(errors, fields["error"])

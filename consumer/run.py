@@ -152,6 +152,7 @@ def _serve(
         pool=pool,
         limits=ServiceLimits(
             workers=settings.workers,
+            requests_in_flight=settings.triton_in_flight,
             recording_deadline_seconds=settings.recording_deadline,
             shutdown_grace_seconds=settings.shutdown_grace,
         ),

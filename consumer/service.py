@@ -14,11 +14,14 @@ import structlog
 
 from consumer.analysis import Analysis
 from consumer.backlog import Backlog, InHand, next_try_at
+from consumer.backoff import jittered_wait
 from consumer.endpoints import Health
 from consumer.errors import (
     ContractError,
     NeverHeals,
     RecordingError,
+    TritonAway,
+    TritonFull,
     Unforeseen,
     VaultMLError,
     WorkerDied,
@@ -29,6 +32,7 @@ from consumer.metrics import PARTS, Metrics
 from consumer.offsets import PartitionProgress
 from consumer.outage import OutageGate
 from consumer.outbox import Outbox
+from consumer.pace import CALM_SECONDS, Pace
 from consumer.pool import WorkerPool
 from consumer.replay_mark import ReplayMark
 from consumer.report import Costs, Report
@@ -46,6 +50,9 @@ READY_AHEAD = 16
 MAX_HELD_MESSAGES = 1_000
 MAX_HELD_BYTES = 16 * 1024**2
 """Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
+
+REFUSED_SECONDS = 1.0
+"""Before a recording is tried again that Triton had no room for; with jitter."""
 
 LAG_SECONDS = 5.0
 REVOKE_SECONDS = 6.0
@@ -65,6 +72,8 @@ class ServiceLimits:
     """Sizes and times that the loop keeps to."""
 
     workers: int
+    requests_in_flight: int
+    """Requests to Triton that one recording may have under way."""
     recording_deadline_seconds: float
     shutdown_grace_seconds: float
 
@@ -97,6 +106,8 @@ class Service:
         self._metrics, self._health, self._stop = metrics, health, stop
         self._gate = OutageGate()
         self._backlog = Backlog()
+        self._pace = Pace(workers=limits.workers, in_flight=limits.requests_in_flight)
+        self._calm_turn = 0
         self._rng = random.Random()  # noqa: S311  jitter, not cryptography
         self._lag_read_at = 0.0
         self._outage_since: float | None = None
@@ -185,13 +196,16 @@ class Service:
             if self._gate.probe_due(now) and self._backlog.running == 0 and self._backlog.waiting > 0:
                 self._start(now)
             return
-        # One more than there are workers, so that none waits for this loop's next turn.
-        while self._backlog.running <= self._limits.workers and self._backlog.ready(now) > 0:
+        if (calm_turn := int(time.time() / CALM_SECONDS)) != self._calm_turn:
+            self._calm_turn = calm_turn  # by the wall clock, so that all pods do it in the same second
+            self._pace.calm(now)
+        while self._backlog.ready(now) > 0 and self._pace.has_room(now):
             self._start(now)
 
     def _start(self, now: float) -> None:
         ticket, recording = self._backlog.start_next(now)
-        self._pool.submit(ticket, Task.of_event(recording.event).to_json())
+        task = Task.of_event(recording.event, self._pace.begin(ticket, now))
+        self._pool.submit(ticket, task.to_json())
 
     def _collect(self) -> bool:
         """Take in what the workers have answered; says whether there was something."""
@@ -199,15 +213,37 @@ class Service:
         while (answer := self._pool.take()) is not None:
             ticket, came = answer
             collected = True
+            report = Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
             recording = self._backlog.finish(ticket)
+            refused = self._note_pace(ticket, report, time.monotonic())
             if recording.progress.revoked:
                 # Its partition was taken away meanwhile: the new owner looks at it again.
                 self._gate.forget(str(recording.position))
                 continue
-            self._settle(
-                recording, Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
-            )
+            if refused:
+                self._wait_for_room(recording, report, time.monotonic())
+            else:
+                self._settle(recording, report)
         return collected
+
+    def _note_pace(self, ticket: int, report: Report, now: float) -> bool:
+        """Tell the pace what a try's requests took; says whether it failed for too many of them alone."""
+        requests, result = report.costs.requests, report.result
+        full, narrowest = isinstance(result, TritonFull), self._pace.at_its_narrowest(ticket)
+        version = result.model_version if isinstance(result, Analysis) else ""
+        self._metrics.triton_rejected(requests.rejections)
+        self._pace.end(ticket, requests, version, now)
+        if isinstance(result, TritonAway) and not full:
+            self._pace.lost(now)
+        return full and not narrowest and not self._gate.closed
+
+    def _wait_for_room(self, recording: InHand, report: Report, now: float) -> None:
+        """Try again soon, with fewer requests at a time; it is not held against the recording."""
+        recording.attempts -= 1
+        self._metrics.retried(TritonFull.reason)
+        _log.info("triton is full", key=recording.event.key, why=str(report.result))
+        wait = jittered_wait(0, first_seconds=REFUSED_SECONDS, longest_seconds=REFUSED_SECONDS, rng=self._rng)
+        self._backlog.wait(recording, now + wait)
 
     def _settle(self, recording: InHand, report: Report) -> None:
         now = time.monotonic()
@@ -295,6 +331,7 @@ class Service:
         self._health.beat()
         cause = self._gate.cause
         self._metrics.in_flight(len(self._backlog) + self._outbox.undelivered)
+        self._metrics.triton_pace(self._pace.window, self._pace.latency_ratio)
         away = cause.part if cause is not None else None
         for part in PARTS:
             self._metrics.outage(part, away=part == away)

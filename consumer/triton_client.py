@@ -15,7 +15,14 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from consumer.contract import INPUT_NAME, LIVE_PRIORITY, OUTPUT_NAME, REPLAY_PRIORITY
-from consumer.errors import ContractError, InferenceFailed, ModelChanged, TritonAway, VaultMLError
+from consumer.errors import (
+    ContractError,
+    InferenceFailed,
+    ModelChanged,
+    TritonAway,
+    TritonFull,
+    VaultMLError,
+)
 
 FrameBatch = npt.NDArray[np.uint8]
 """uint8 [N, H*3/2, W]: I420 pictures of the contract's size."""
@@ -37,6 +44,9 @@ _CHANNEL_OPTIONS = [
 ]
 
 _HEALS = {"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"}
+_FULL = ("Exceeds maximum queue size", "Request timeout expired")
+"""What it says, with UNAVAILABLE, of a request that finds a queue of max_queue_size before it (its core,
+src/scheduler_utils.cc), and of one that waited there for longer than it may (src/dynamic_batch_scheduler.cc)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,8 @@ class TritonClient:
         """Wait for a version's answer to a batch.
 
         Raises:
-            TritonAway: no answer in time, or a full queue.
+            TritonAway: no answer in time.
+            TritonFull: a full queue.
             InferenceFailed: the server failed on these frames.
             ModelChanged: it does not serve this version.
             ContractError: the model does not take or give what it promised.
@@ -195,6 +206,8 @@ class TritonClient:
                 f"{where} serves no model {model!r} ({said}); "
                 f"publish and load it, or set TRITON_MODEL to one that it serves."
             )
+        elif status == "UNAVAILABLE" and any(words in said for words in _FULL):
+            named = TritonFull(f"{where} has no room for more requests to model {model!r}: {said}.")
         elif status in _HEALS:
             # One that answers late has been found: only one that does not answer at all may be another port.
             doubt = " Is this its gRPC port (usually 8001, not 8000)?" if status == "UNAVAILABLE" else ""

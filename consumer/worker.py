@@ -20,6 +20,7 @@ from consumer.logs import LogFormat
 from consumer.look import Look
 from consumer.media import FileMedia
 from consumer.report import Costs, Report, Stopwatch
+from consumer.tally import Tally
 from consumer.trial import look_at_event, look_at_file
 from consumer.vault import VaultClient, VaultSettings
 
@@ -47,11 +48,13 @@ class Task:
     key: str
     source: str = ""
     signed_url: str = field(default="", repr=False)
+    requests_in_flight: int | None = None
+    """Requests to Triton that may be under way at a time; None for as many as the settings say."""
 
     @classmethod
-    def of_event(cls, event: RecordingEvent) -> "Task":
+    def of_event(cls, event: RecordingEvent, requests_in_flight: int | None = None) -> "Task":
         """Return the task that an event asks for; only what the download needs leaves the main process."""
-        return cls(key=event.key, source=event.source, signed_url=event.signed_url)
+        return cls(event.key, event.source, event.signed_url, requests_in_flight)
 
     def to_json(self) -> str:
         """Return the task as one line of JSON."""
@@ -69,8 +72,10 @@ def work(settings: WorkerSettings, task_json: str) -> str:
     size_bytes = 0
     result: Analysis | VaultMLError
     trial: Trial | None = None
+    tally = Tally(task.requests_in_flight or settings.triton.requests_in_flight)
     try:
         detector, vault, breaker = _clients(settings)
+        detector.tally = tally
         if vault is None:
             result = look_at_file(_local(Path(task.key)), detector, settings.look, stopwatch)
         else:
@@ -84,7 +89,7 @@ def work(settings: WorkerSettings, task_json: str) -> str:
                 )
     except VaultMLError as error:
         result = error
-    return Report(result, Costs(stopwatch.seconds, size_bytes), trial).to_json()
+    return Report(result, Costs(stopwatch.seconds, size_bytes, tally.requests()), trial).to_json()
 
 
 def _local(path: Path) -> FileMedia:
