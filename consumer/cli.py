@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from consumer import __version__, logs
+from consumer.dead_letter_cli import app as dead_letter_app
 from consumer.errors import SettingsError, SetupError, VaultMLError
 from consumer.media import FileMedia
 from consumer.results import Format
@@ -43,6 +44,7 @@ def main() -> None:
     """Run the command line; an error of ours is one sentence and an exit status, not a traceback."""
     try:
         app.add_typer(model_app, name="model", help="Fetch, export and publish models.")
+        app.add_typer(dead_letter_app, name="dead-letter", help="See what failed and why; send it again.")
         app()
     except SettingsError as error:
         print(error, file=sys.stderr)

@@ -32,6 +32,14 @@ class TopicSettings(DetectSettings):
             default_words="`<QUEUE_NAME>.comparison`",
         ),
     ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.comparison")
+    queue_dead_letter: Annotated[
+        setting_types.Topic,
+        Variable(
+            "The topic for events that cannot be handled; it is created where the broker allows it.",
+            "a topic's name",
+            default_words="`<QUEUE_NAME>.dead-letter`",
+        ),
+    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
     kafka_broker: Annotated[
         setting_types.Brokers,
         Variable(
@@ -44,6 +52,23 @@ class TopicSettings(DetectSettings):
         Field(min_length=1),
         Variable("The consumer group; pods of one group share the work.", "a group's name"),
     ] = "vault-ml"
+    kafka_delivery: Annotated[
+        setting_types.Delivery,
+        Variable(
+            "`exactly-once` writes results and offsets in one Kafka transaction, which needs WRITE on the "
+            "transactional id; `at-least-once` is for clusters that forbid it: a crash repeats results.",
+            "exactly-once or at-least-once",
+        ),
+    ] = "exactly-once"
+    kafka_transaction_prefix: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        Variable(
+            "The transactional id of a pod is this, a dash and POD_NAME; ACLs can be given for the prefix.",
+            "the beginning of a transactional id",
+            default_words="`<KAFKA_GROUP>`",
+        ),
+    ] = Field(default_factory=lambda values: values.get("kafka_group", "vault-ml"))
     kafka_username: Annotated[
         str | None, Variable("The user that logs in to Kafka.", "the user's name", from_file=True)
     ] = None

@@ -60,6 +60,8 @@ class Past:
                 "isolation.level": "read_committed",
                 # Control records of transactions take offsets too: the last one may never be seen.
                 "enable.partition.eof": True,
+                # A broker without more to send says so only after this long; a person waits for it.
+                "fetch.wait.max.ms": 20,
                 "error_cb": self._on_error,
             },
             logger=librdkafka_log(),

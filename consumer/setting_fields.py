@@ -25,31 +25,6 @@ class Settings(TopicSettings):
             aliases=("TARGET_QUEUE_NAME",),
         ),
     ]
-    queue_dead_letter: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic for events that cannot be handled; it is created where the broker allows it.",
-            "a topic's name",
-            default_words="`<QUEUE_NAME>.dead-letter`",
-        ),
-    ] = Field(default_factory=lambda values: f"{values.get('queue_name', '')}.dead-letter")
-    kafka_delivery: Annotated[
-        setting_types.Delivery,
-        Variable(
-            "`exactly-once` writes results and offsets in one Kafka transaction, which needs WRITE on the "
-            "transactional id; `at-least-once` is for clusters that forbid it: a crash repeats results.",
-            "exactly-once or at-least-once",
-        ),
-    ] = "exactly-once"
-    kafka_transaction_prefix: Annotated[
-        str,
-        Field(min_length=1, max_length=200),
-        Variable(
-            "The transactional id of a pod is this, a dash and POD_NAME; ACLs can be given for the prefix.",
-            "the beginning of a transactional id",
-            default_words="`<KAFKA_GROUP>`",
-        ),
-    ] = Field(default_factory=lambda values: values.get("kafka_group", "vault-ml"))
     pod_name: Annotated[
         str,
         Field(min_length=1, max_length=253),

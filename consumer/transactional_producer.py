@@ -42,7 +42,10 @@ class Batch:
     messages: tuple[tuple[str, OutgoingMessage], ...]
     offsets: tuple[TopicPartition, ...]
     group: Any
-    """As `Consumer.consumer_group_metadata` gave it: opaque, and it fences a pod that was left behind."""
+    """As `Consumer.consumer_group_metadata` gave it: opaque, and it fences a pod that was left behind.
+
+    None where there are no offsets.
+    """
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,12 @@ class TransactionalProducer:
                 self._producer.begin_transaction()
                 for index, (topic, message) in enumerate(batch.messages):
                     self._produce(topic, message, index, too_large)
-                self._persist(
-                    lambda: self._producer.send_offsets_to_transaction(
-                        list(batch.offsets), batch.group, _CALL_SECONDS
+                if batch.offsets:
+                    self._persist(
+                        lambda: self._producer.send_offsets_to_transaction(
+                            list(batch.offsets), batch.group, _CALL_SECONDS
+                        )
                     )
-                )
                 self._persist(lambda: self._producer.commit_transaction(_CALL_SECONDS))
             except (KafkaException, BufferError) as error:
                 # The delivery reports, which say what message was the reason, come while it is taken back.

@@ -1,0 +1,112 @@
+"""Dead letters as text: for a person at a terminal, and as JSON for whoever gets them.
+
+Much of a letter was written by strangers, so nothing of it reaches a terminal as it is.
+"""
+
+import base64
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from consumer.letters import Letter
+from consumer.moments import in_words
+from consumer.replay_mark import ReplayMark
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+"""Control characters, and those that turn the direction of text: they come from whoever named a camera."""
+
+
+def reason_in_words(letter: Letter) -> str:
+    """Return why it failed; with what it might have healed from."""
+    return f"retry_exhausted ({letter.reason})" if letter.exhausted else letter.reason
+
+
+def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:
+    """Return what replays have to say of it; empty where there were none."""
+    failed = f"failed after replay {letter.replays}" if letter.replays else ""
+    mark = marks.get(letter.position)
+    return failed if mark is None else f"sent again {mark.at[:19]}"
+
+
+def as_json(letter: Letter, marks: Mapping[str, ReplayMark], *, payload: bool = False) -> dict[str, Any]:
+    """Return a letter with names for JSON; `payload` adds its event, in base64 where that is no JSON."""
+    mark = marks.get(letter.position)
+    described: dict[str, Any] = {
+        "letter": letter.position,
+        "id": letter.id,
+        "failed_at": in_words(letter.at),
+        "reason": letter.reason,
+        "envelope_reason": letter.envelope_reason,
+        "sentence": letter.sentence,
+        "attempts": letter.attempts,
+        "replays": letter.replays,
+        "sent_again_at": None if mark is None else mark.at,
+        "key": letter.key,
+        "provider": letter.provider,
+        "camera": letter.camera,
+        "recorded": letter.recorded,
+        "source": letter.source,
+        "destination": letter.destination,
+        "service": letter.service,
+        "event_is": letter.left_out or "whole",
+    }
+    if not payload:
+        return described
+    if is_json(letter.payload):
+        return described | {"event": json.loads(letter.payload)}
+    return described | {"event_base64": base64.b64encode(letter.payload).decode()}
+
+
+def is_json(payload: bytes) -> bool:
+    """Tell whether an event can be shown as JSON."""
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def pretty(payload: bytes) -> str:
+    """Return an event for reading: JSON indented, else its text with what cannot be printed escaped."""
+    if is_json(payload):
+        return json.dumps(json.loads(payload), indent=2)
+    lines = payload.decode("utf-8", "backslashreplace").splitlines()
+    return "\n".join(printable(line) for line in lines)
+
+
+def printable(text: str) -> str:
+    """Return a text that does nothing to a terminal but stand there."""
+    return _UNPRINTABLE.sub("?", text)
+
+
+def write_letters(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], output: Path | None) -> int:
+    """Write letters as JSON lines, or two files for each into a directory; returns how many there were.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if output is None:
+        return _write_lines(letters, marks, sys.stdout)
+    if output.suffix in (".jsonl", ".ndjson"):
+        with output.open("w", encoding="utf-8") as file:
+            return _write_lines(letters, marks, file)
+    output.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for count, letter in enumerate(letters, 1):  # noqa: B007  # the last number is how many there were
+        stem = letter.position.replace("/", "-")
+        described = json.dumps(as_json(letter, marks), indent=2)
+        (output / f"{stem}.letter.json").write_text(described + "\n", encoding="utf-8")
+        ending = "json" if is_json(letter.payload) else "bin"
+        (output / f"{stem}.event.{ending}").write_bytes(letter.payload)
+    return count
+
+
+def _write_lines(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], file: TextIO) -> int:
+    count = 0
+    for letter in letters:
+        file.write(json.dumps(as_json(letter, marks, payload=True)) + "\n")
+        count += 1
+    return count

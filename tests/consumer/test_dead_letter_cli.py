@@ -1,0 +1,309 @@
+"""`vault-ml dead-letter` on a real Kafka: what failed is found, shown, handed on and sent again once."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.connection import KafkaConnection
+from consumer.dead_letter import build_dead_letter
+from consumer.errors import (
+    EventMalformed,
+    RecordingRefused,
+    RecordingUnavailable,
+    RecordingUndecodable,
+    VaultMLError,
+)
+from consumer.messages import OutgoingMessage, Position
+from consumer.past import Past
+from consumer.replay_mark import HEADER, ReplayMark
+from consumer.topics import produce
+from consumer.transactional_producer import Batch, TransactionalProducer, Written
+from tests.brokers.kafka import KafkaBroker
+from tests.brokers.topics import committed_offsets, create_topic
+from tests.command_line import vault_ml_here
+from tests.fakes.recorded_events import EVENT_2024, EVENT_2026, README_EVENT, SECRETS
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+UNDECODABLE = RecordingUndecodable("it has no video track: nothing can be looked at.")
+
+
+@dataclass
+class Post:
+    """A source topic, its topic of letters, and the pods' Kafka variables; no Vault, no Triton."""
+
+    kafka: KafkaBroker
+    source: str
+    written: int = 0
+    producer: TransactionalProducer | None = None
+
+    @property
+    def topic(self) -> str:
+        return f"{self.source}.dead-letter"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"QUEUE_NAME": self.source, "KAFKA_BROKER": self.kafka.bootstrap}
+
+    def write(self, event: object, error: VaultMLError = UNDECODABLE, **more: Any) -> None:  # noqa: ANN401  # handed on
+        """Write a letter as a pod does: in a transaction, so that control records stand between them."""
+        payload = event if isinstance(event, bytes) else json.dumps(event).encode()
+        position = Position(self.source, 0, self.written)
+        options: dict[str, Any] = {
+            "destination": self.topic,
+            "attempts": 1,
+            "max_bytes": 1_000_000,
+            "timestamp": NOON + timedelta(hours=self.written),
+        }
+        self.send(build_dead_letter(payload, error, position, **options | more))
+        self.written += 1
+
+    def send(self, message: OutgoingMessage) -> None:
+        if self.producer is None:
+            self.producer = TransactionalProducer(
+                KafkaConnection(self.kafka.bootstrap),
+                transactional_id=self.topic,
+                max_message_bytes=1_000_000,
+            )
+            self.producer.begin()
+        self.producer.write(Batch(((self.topic, message),), (), None))
+        assert self.producer.take(30.0) == Written()
+
+    def run(self, *arguments: str, answer: str | None = None) -> subprocess.CompletedProcess[str]:
+        return vault_ml_here("dead-letter", *arguments, environ=self.environ, answer=answer)
+
+    def listed(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self.run("list", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def sent(self) -> list[tuple[bytes, ReplayMark | None]]:
+        """Return the events on the source topic, with their marks."""
+        with Past(KafkaConnection(self.kafka.bootstrap), self.source) as past:
+            records = [each.record for each in past.read(past.stretches())]
+        return [(each.value or b"", ReplayMark.from_json(each.headers.get(HEADER, ""))) for each in records]
+
+
+@pytest.fixture
+def post(kafka: KafkaBroker) -> Iterator[Post]:
+    source = create_topic(kafka.bootstrap, "letters")
+    create_topic(kafka.bootstrap, f"{source}.dead-letter", exact=True)
+    made = Post(kafka, source)
+    yield made
+    if made.producer is not None:
+        made.producer.close()
+
+
+def event(key: str, camera: str = "highway4") -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(README_EVENT))
+    made["payload"]["key"] = key
+    made["payload"]["metadata"]["event-instancename"] = camera
+    return made
+
+
+def test_letters_are_listed_newest_first_and_summed_up_by_reason(post: Post) -> None:
+    post.write(event("a.mp4"))
+    post.write(event("b.mp4"), RecordingUnavailable("Vault answers 500."), exhausted=True, attempts=9)
+    post.write(b"{no json", EventMalformed("The event is not JSON."))
+    done = post.run("list")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert rows[0][:4] == ["letter", "id", "failed at (UTC)", "reason"]
+    assert [row[3] for row in rows[1:]] == ["malformed", "retry_exhausted (unavailable)", "undecodable"]
+    assert rows[2][4:7] == ["9", "highway4", "b.mp4"]
+    assert "3 dead letters" in done.stderr
+    assert "malformed 1" in done.stderr
+    assert committed_offsets(post.kafka.bootstrap, "vault-ml", post.topic) == {}
+
+
+def test_letters_are_chosen_by_reason_camera_and_time(post: Post) -> None:
+    post.write(event("a.mp4", "gate"))
+    post.write(event("b.mp4", "yard"))
+    post.write(event("c.mp4", "gate"), RecordingRefused("Vault refuses it (404)."))
+    assert [each["key"] for each in post.listed("--camera", "gate")] == ["c.mp4", "a.mp4"]
+    assert [each["key"] for each in post.listed("--reason", "undecodable", "--reason", "x")] == [
+        "b.mp4",
+        "a.mp4",
+    ]
+    assert [each["key"] for each in post.listed("--reason", "handler_error", "--limit", "1")] == ["c.mp4"]
+    in_between = post.listed("--from", "2026-05-01T12:30", "--to", "2026-05-01T14:00Z")
+    assert [each["key"] for each in in_between] == ["b.mp4"]
+    nothing = post.run("list", "--camera", "cellar")
+    assert "No such dead letter" in nothing.stderr
+
+
+def test_a_letter_is_shown_with_its_event_and_without_credentials(post: Post) -> None:
+    post.write(EVENT_2024)
+    by_position = post.run("show", "0/0")
+    assert UNDECODABLE.args[0] in by_position.stdout
+    assert '"storage_secret": "***"' in by_position.stdout
+    assert README_EVENT["payload"]["metadata"]["productid"] in by_position.stdout
+    assert not any(secret in by_position.stdout for secret in SECRETS)
+    (listed,) = post.listed()
+    by_id = post.run("show", listed["id"][:12], "--json")
+    assert json.loads(by_id.stdout)["event"]["payload"] == README_EVENT["payload"]
+    by_source = post.run("show", f"{post.source}/0/0/0")
+    assert by_source.stdout == by_position.stdout
+
+
+def test_nothing_that_strangers_wrote_reaches_a_terminal_as_it_is(post: Post) -> None:
+    post.write(event("a.mp4", "gate\x1b]0;owned\x07\u202e"))
+    post.write(b"\x1b[2Jno json\x07", EventMalformed("x\x1b[2J"))
+    for arguments in (["list"], ["list", "--json"], ["show", "0/0"], ["show", "0/2"], ["export"]):
+        done = post.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+
+
+def test_letters_are_handed_on_as_lines_or_as_files(post: Post, tmp_path: Path) -> None:
+    post.write(EVENT_2026)
+    post.write(b"{no json", EventMalformed("The event is not JSON."))
+    lines = [json.loads(line) for line in post.run("export").stdout.splitlines()]
+    assert lines[0]["event"]["payload"]["key"] == EVENT_2026["payload"]["key"]
+    assert lines[1]["event_base64"] == "e25vIGpzb24="
+    post.run("export", "--output", str(tmp_path / "letters.jsonl"), "--reason", "malformed")
+    assert json.loads((tmp_path / "letters.jsonl").read_text())["reason"] == "malformed"
+    done = post.run("export", "0/2", "--output", str(tmp_path / "letters"))
+    assert "1 dead letters written" in done.stderr
+    assert {path.name for path in (tmp_path / "letters").iterdir()} == {"0-2.letter.json", "0-2.event.bin"}
+    assert (tmp_path / "letters" / "0-2.event.bin").read_bytes() == b"{no json"
+
+
+def test_nothing_is_sent_before_somebody_agrees(post: Post) -> None:
+    post.write(event("a.mp4"))
+    refused = post.run("replay", "--all")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    dry = post.run("replay", "--all", "--dry-run")
+    assert f"a.mp4 (undecodable) to {post.source}" in dry.stderr
+    assert post.sent() == []
+    assert post.listed()[0]["sent_again_at"] is None
+
+
+def test_a_letter_goes_back_byte_for_byte_with_a_mark_and_only_once(post: Post) -> None:
+    payload = json.dumps(event("a.mp4"), indent=3).encode()
+    post.write(payload)
+    assert post.run("replay", "--all", "--yes").returncode == 0
+    second = post.run("replay", "--all", "--yes")
+    assert "1 that were sent again already are left out" in second.stderr
+    third = post.run("replay", "0/0", "--yes")
+    assert third.returncode == 1
+    assert "add --again" in third.stderr
+    ((sent, mark),) = post.sent()
+    assert sent == payload
+    (listed,) = post.listed()
+    assert mark is not None
+    assert (mark.of, mark.id, mark.count, mark.at) == (
+        "dead-letter",
+        listed["id"],
+        1,
+        listed["sent_again_at"],
+    )
+    assert post.run("replay", "0/0", "--yes", "--again").returncode == 0
+    assert [mark and mark.count for _, mark in post.sent()] == [1, 2]
+
+
+def test_masked_credentials_are_left_out_of_what_is_sent(post: Post) -> None:
+    post.write(EVENT_2024)
+    post.write(EVENT_2026 | {"payload": EVENT_2026["payload"] | {"key": "b/token=7.mp4"}})
+    assert post.run("replay", "--all", "--yes").returncode == 0
+    first, second = (json.loads(sent) for sent, _ in post.sent())
+    assert first == {name: value for name, value in EVENT_2024.items() if name != "data"} | {"data": {}}
+    assert "signedUrl" not in second["payload"]
+    assert second["payload"]["key"] == "b/token=7.mp4", "masking does not change the recording's name"
+    assert second["payload"]["metadata"] == EVENT_2026["payload"]["metadata"]
+    assert b"***" not in b"".join(sent for sent, _ in post.sent())
+
+
+def test_what_failed_again_is_left_alone_until_somebody_says_so(post: Post) -> None:
+    mark = ReplayMark("dead-letter", "a" * 64, 1, "2026-05-01T10:00:00Z")
+    post.write(event("a.mp4"), replay=mark)
+    first = post.run("replay", "--all", "--yes")
+    assert "1 that failed again after they had been are left out" in first.stderr
+    assert post.sent() == []
+    assert post.run("replay", "--reason", "undecodable", "--again", "--yes").returncode == 0
+    assert [sent and sent.count for _, sent in post.sent()] == [2]
+
+
+def test_of_several_letters_of_one_recording_the_newest_is_sent_and_all_are_done_with(post: Post) -> None:
+    post.write(event("a.mp4"))
+    post.write(event("a.mp4"), RecordingRefused("Vault refuses it (404)."))
+    assert post.run("replay", "--all", "--yes").returncode == 0
+    assert len(post.sent()) == 1
+    assert [bool(each["sent_again_at"]) for each in post.listed()] == [True, True]
+
+
+def test_what_is_not_whole_is_not_sent_and_says_why(post: Post) -> None:
+    post.write(b"\xff" * 20_000, EventMalformed("not UTF-8."), max_bytes=10_000)
+    post.write(b'{"storage_secret": "hunter22", ', EventMalformed("not JSON."))
+    post.write(b"", RecordingRefused("x"))
+    post.write(EVENT_2026 | {"monitorStage": {"plans": "x" * 20_000}}, max_bytes=10_000)
+    done = post.run("replay", "--all", "--yes")
+    assert "0/0 : its event is not whole (cut off after" in done.stderr
+    assert "0/2 : credentials in it are masked, and it is no event as JSON" in done.stderr
+    assert "0/4 : it holds no event" in done.stderr
+    ((sent, _),) = post.sent()
+    assert json.loads(sent)["payload"] == {"key": EVENT_2026["payload"]["key"]}, "what was reduced will do"
+
+
+def test_letters_of_other_services_are_shown_and_not_sent(post: Post) -> None:
+    about = {
+        "source": "kcloud-thumby-queue",
+        "destination": post.topic,
+        "service": "hub-thumby",
+        "reason": "handler_error",
+        "timestamp": "2026-05-01T12:00:00.123456789Z",
+    }
+    envelope = {"schema": "uug.ai/dead-letter/v1", "payload": "e30=", "deadLetter": about}
+    post.send(OutgoingMessage(b"", json.dumps(envelope).encode(), []))
+    produce(post.kafka.bootstrap, post.topic, [b"no envelope", None, b'{"schema": "uug.ai/dead-letter/v1"}'])
+    (listed,) = post.listed()
+    assert (listed["service"], listed["reason"]) == ("hub-thumby", "handler_error")
+    done = post.run("replay", "--all", "--yes")
+    assert "hub-thumby wrote it" in done.stderr
+    assert post.sent() == []
+
+
+def test_at_least_once_sends_and_notes_without_a_transaction(post: Post) -> None:
+    post.write(event("a.mp4"))
+    environ = post.environ | {"KAFKA_DELIVERY": "at-least-once"}
+    assert vault_ml_here("dead-letter", "replay", "--all", "--yes", environ=environ).returncode == 0
+    assert len(post.sent()) == 1
+    assert post.listed()[0]["sent_again_at"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["show", "nonsense"], 2, "'nonsense' names no dead letter"),
+        (["show", "0/77"], 1, "No dead letter is called 0/77"),
+        (["list", "--from", "soon"], 2, "--from is 'soon': give an age"),
+        (["list", "--from", "1h", "--to", "2h"], 2, "--to 2h is not after --from 1h"),
+        (["replay", "--yes"], 2, "Say which letters"),
+        (["replay", "--all", "--reason", "x", "--yes"], 2, "Say which letters"),
+        (["replay", "0/0", "--topic-to", "nowhere-at-all", "--yes"], 1, "'nowhere-at-all' does not exist"),
+        (["export", "0/0", "--reason", "x"], 2, "not both"),
+        (["export", "0/0", "--output", "/dev/null/x"], 1, "cannot be written to /dev/null/x"),
+    ],
+)
+def test_a_mistake_is_said_in_one_sentence(post: Post, arguments: list[str], status: int, said: str) -> None:
+    post.write(event("a.mp4"))
+    done = post.run(*arguments)
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+    assert post.sent() == []
+
+
+def test_a_missing_topic_or_variable_is_named(kafka: KafkaBroker) -> None:
+    environ = {"QUEUE_NAME": "never-there", "KAFKA_BROKER": kafka.bootstrap}
+    missing = vault_ml_here("dead-letter", "list", environ=environ)
+    assert missing.returncode == 1
+    assert "'never-there.dead-letter' does not exist" in missing.stderr
+    nothing = vault_ml_here("dead-letter", "list", environ={})
+    assert nothing.returncode == 2
+    assert [line.split()[0] for line in nothing.stderr.splitlines()] == ["QUEUE_NAME", "KAFKA_BROKER"]
