@@ -139,16 +139,16 @@ def detect(
         "WORKERS": ("--workers", workers),
     }
     loaded = settings.load_detect(os.environ, config, given)
-    logs.configure(loaded.log_level, loaded.log_format)
+    logs.configure(loaded.log_level, loaded.log_format, settings.secret_values(loaded))
     failed = False
     names = local.names(clips)
     if annotate is not None:
         _make_directory(annotate)
     with contextlib.ExitStack() as stack:
-        url = loaded.triton_url
-        if "TRITON_URL" not in loaded.origins:
+        url, started_here = loaded.triton_url, "TRITON_URL" not in loaded.origins
+        if started_here:
             url = stack.enter_context(_embedded_triton(repository, loaded.triton_model))
-        worker = detector_settings(loaded, url, version=model_version)
+        worker = detector_settings(loaded, url, version=model_version, own_triton=started_here)
         bar = stack.enter_context(progress("Looking at recordings", len(clips)))
         results = local.detect(
             clips,

@@ -6,6 +6,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
+from consumer.certificates import ClientCertificate
+
 AUTHENTICATION_FAILED = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 NOT_AUTHORISED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -15,8 +17,38 @@ NOT_AUTHORISED = {
 
 
 @dataclass(frozen=True)
+class OAuthClient:
+    """Who asks which identity provider for tokens; librdkafka does that itself (client credentials).
+
+    Attributes:
+        extensions: `name=value,…`, which go to the brokers beside the token.
+        ca_file: what the provider's certificate must be signed by; None for the system's.
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str | None = None
+    extensions: str | None = None
+    ca_file: str | None = None
+
+    def properties(self) -> dict[str, Any]:
+        """Return librdkafka's properties for this login."""
+        properties = {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.token.endpoint.url": self.token_url,
+            "sasl.oauthbearer.client.id": self.client_id,
+            "sasl.oauthbearer.client.secret": self.client_secret,
+            "sasl.oauthbearer.scope": self.scope,
+            "sasl.oauthbearer.extensions": self.extensions,
+            "https.ca.location": self.ca_file,
+        }
+        return {name: value for name, value in properties.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class KafkaConnection:
-    """How to reach the brokers; the secret does not show in its representation."""
+    """How to reach the brokers; no secret shows in its representation."""
 
     brokers: str
     security: str = "PLAINTEXT"
@@ -24,6 +56,8 @@ class KafkaConnection:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    certificate: ClientCertificate | None = None
+    oauth: OAuthClient | None = None
     client_id: str = "vault-ml"
 
     def properties(self) -> dict[str, Any]:
@@ -37,13 +71,21 @@ class KafkaConnection:
             "log_level": 2,
         }
         if self.security.startswith("SASL"):
-            properties |= {
-                "sasl.mechanism": self.mechanism,
-                "sasl.username": self.username,
-                "sasl.password": self.password,
-            }
+            properties["sasl.mechanism"] = self.mechanism
+            properties |= (
+                self.oauth.properties()
+                if self.oauth
+                else {"sasl.username": self.username, "sasl.password": self.password}
+            )
         if self.ca_file:
             properties["ssl.ca.location"] = self.ca_file
+        if self.certificate:
+            properties |= {
+                "ssl.certificate.location": str(self.certificate.certificate_file),
+                "ssl.key.location": str(self.certificate.key_file),
+            }
+            if self.certificate.key_password:
+                properties["ssl.key.password"] = self.certificate.key_password
         return properties
 
 

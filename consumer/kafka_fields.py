@@ -1,5 +1,6 @@
 """Setting fields of Kafka: brokers, login, topics that both consumers and the model's side read."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr
@@ -78,8 +79,9 @@ class TopicSettings(DetectSettings):
     kafka_mechanism: Annotated[
         setting_types.KafkaMechanism,
         Variable(
-            "How the login is made: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
-            "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+            "How the login is made: with user and password (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512) or with a "
+            "token (OAUTHBEARER).",
+            "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
         ),
     ] = "PLAIN"
     kafka_security: Annotated[
@@ -94,6 +96,55 @@ class TopicSettings(DetectSettings):
         setting_types.CaFile | None,
         Variable(
             "A file with the certificates that the brokers' must be signed by (PEM).",
+            "a file of certificates",
+            default_words="the system's",
+        ),
+    ] = None
+    kafka_certificate_file: Annotated[
+        Path | None,
+        Variable(
+            "A file with our certificate, for brokers that ask who we are (PEM); with KAFKA_KEY_FILE.",
+            "a file with a certificate",
+        ),
+    ] = None
+    kafka_key_file: Annotated[
+        Path | None,
+        Variable("A file with the private key of KAFKA_CERTIFICATE_FILE (PEM).", "a file with a private key"),
+    ] = None
+    kafka_key_password: Annotated[
+        SecretStr | None,
+        Variable("The password of KAFKA_KEY_FILE, where it is encrypted.", "the password", secret=True),
+    ] = None
+    kafka_oauth_token_url: Annotated[
+        setting_types.TokenUrl | None,
+        Variable(
+            "The identity provider's address for tokens; for OAUTHBEARER. https://, but on this machine.",
+            "the address of the token endpoint, such as https://id.example.com/oauth2/token",
+        ),
+    ] = None
+    kafka_oauth_client_id: Annotated[
+        str | None,
+        Variable("Our name at the identity provider.", "the client's id", from_file=True),
+    ] = None
+    kafka_oauth_client_secret: Annotated[
+        SecretStr | None,
+        Variable("The secret of KAFKA_OAUTH_CLIENT_ID.", "the client's secret", secret=True),
+    ] = None
+    kafka_oauth_scope: Annotated[
+        str | None, Variable("The scope to ask a token for.", "a scope, or several with blanks between")
+    ] = None
+    kafka_oauth_extensions: Annotated[
+        setting_types.OAuthExtensions | None,
+        Variable(
+            "SASL extensions that go to the brokers with the token, separated by commas; Confluent Cloud "
+            "wants `logicalCluster=…,identityPoolId=…`.",
+            "name=value, separated by commas",
+        ),
+    ] = None
+    kafka_oauth_ca_file: Annotated[
+        setting_types.CaFile | None,
+        Variable(
+            "A file with the certificates that the identity provider's must be signed by (PEM).",
             "a file of certificates",
             default_words="the system's",
         ),

@@ -1,12 +1,12 @@
 """Setting fields of what looks at recordings: the model, the frames, the workers."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from consumer import setting_types
 from consumer.cpus import usable_cpus
+from consumer.triton_fields import TritonAccessSettings
 from consumer.variables import Variable
 
 SCORE_THRESHOLD = Variable(
@@ -16,10 +16,8 @@ SCORE_THRESHOLD = Variable(
 )
 
 
-class DetectSettings(BaseModel):
+class DetectSettings(TritonAccessSettings):
     """What `vault-ml detect` needs: no Kafka, no Vault. Built by load_detect()."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     number_of_predictions: Annotated[
         int,
@@ -97,6 +95,3 @@ class DetectSettings(BaseModel):
             "auto, json or console",
         ),
     ] = "auto"
-
-    origins: Mapping[str, str] = Field(default_factory=dict, repr=False)
-    """Where each variable that is not at its default came from, by its own name."""

@@ -1,10 +1,16 @@
 """Parts of the pod, as the settings say them: how Kafka is reached, and what the workers need to know."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from consumer.connection import KafkaConnection
+from pydantic import SecretStr
+
+from consumer.certificates import ClientCertificate
+from consumer.connection import KafkaConnection, OAuthClient
 from consumer.detector import TritonEndpoint
-from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings
+from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings, TritonAccessSettings
+from consumer.triton_access import ProtocolKey, TritonAccess
+from consumer.transactional_producer import TransactionalProducer
 from consumer.vault import VaultSettings
 from consumer.worker import Look, WorkerSettings
 
@@ -17,7 +23,17 @@ BACKSTOP_SECONDS = 30.0
 
 def kafka_connection(settings: TopicSettings) -> KafkaConnection:
     """Return how the settings say that Kafka is reached."""
-    password = settings.kafka_password
+    password, oauth = settings.kafka_password, None
+    if settings.kafka_mechanism == "OAUTHBEARER":
+        secret = settings.kafka_oauth_client_secret
+        oauth = OAuthClient(
+            token_url=settings.kafka_oauth_token_url or "",
+            client_id=settings.kafka_oauth_client_id or "",
+            client_secret=secret.get_secret_value() if secret else "",
+            scope=settings.kafka_oauth_scope,
+            extensions=settings.kafka_oauth_extensions,
+            ca_file=str(settings.kafka_oauth_ca_file) if settings.kafka_oauth_ca_file else None,
+        )
     return KafkaConnection(
         brokers=settings.kafka_broker,
         security=settings.kafka_security,
@@ -25,11 +41,48 @@ def kafka_connection(settings: TopicSettings) -> KafkaConnection:
         username=settings.kafka_username,
         password=password.get_secret_value() if password else None,
         ca_file=str(settings.kafka_ca_file) if settings.kafka_ca_file else None,
+        certificate=_certificate(
+            settings.kafka_certificate_file, settings.kafka_key_file, settings.kafka_key_password
+        ),
+        oauth=oauth,
+    )
+
+
+def triton_access(settings: TritonAccessSettings) -> TritonAccess:
+    """Return how the settings say that Triton is reached."""
+    key = settings.triton_access_key
+    return TritonAccess(
+        tls=settings.triton_tls,
+        ca_file=settings.triton_ca_file,
+        certificate=_certificate(settings.triton_certificate_file, settings.triton_key_file),
+        server_name=settings.triton_server_name,
+        key=ProtocolKey.parse(key.get_secret_value()) if key else None,
+    )
+
+
+def _certificate(
+    certificate_file: Path | None, key_file: Path | None, key_password: SecretStr | None = None
+) -> ClientCertificate | None:
+    if certificate_file is None or key_file is None:
+        return None
+    return ClientCertificate(
+        certificate_file, key_file, key_password.get_secret_value() if key_password else None
+    )
+
+
+def transactional_producer(settings: Settings) -> TransactionalProducer | None:
+    """Return the producer of exactly-once delivery, not begun; None where the settings say at-least-once."""
+    if settings.kafka_delivery != "exactly-once":
+        return None
+    return TransactionalProducer(
+        kafka_connection(settings),
+        transactional_id=f"{settings.kafka_transaction_prefix}-{settings.pod_name}",
+        max_message_bytes=settings.max_message_bytes,
     )
 
 
 def detector_settings(
-    settings: DetectSettings, triton_url: str, *, version: int | None = None
+    settings: DetectSettings, triton_url: str, *, version: int | None = None, own_triton: bool = False
 ) -> WorkerSettings:
     """Return what the settings say for worker processes that look at local files.
 
@@ -37,6 +90,7 @@ def detector_settings(
         settings: of `detect`, or of `run`.
         triton_url: where Triton is.
         version: of the model; None for the live one.
+        own_triton: it was started here, on loopback, and none of the settings' ways in is needed.
     """
     return WorkerSettings(
         look=Look(settings.number_of_predictions, settings.score_threshold, settings.nms_iou, version),
@@ -46,6 +100,7 @@ def detector_settings(
             min(settings.triton_timeout, settings.recording_time_limit * TRITON_SHARE),
             settings.triton_in_flight,
         ),
+            TritonAccess() if own_triton else triton_access(settings),
         log_level=settings.log_level,
         log_format=settings.log_format,
     )

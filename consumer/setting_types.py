@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from consumer.egress import is_loopback
+from consumer.triton_access import ProtocolKey
 from consumer.variables import shown
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -124,6 +126,40 @@ def _ca_file(path: Path) -> Path:
     return path
 
 
+def _token_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, usable = parts.hostname or "", parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:
+        host, usable = "", False
+    if not usable or not host or re.search(r"\s", value):
+        raise ValueError(f"is {shown(value)}: give the address of the token endpoint as https://.")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(
+            "has a user or password in it: take it out and set KAFKA_OAUTH_CLIENT_ID and "
+            "KAFKA_OAUTH_CLIENT_SECRET."
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            f"is {shown(value)}: the client's secret would travel in the clear, give an https:// address."
+        )
+    return value
+
+
+def _oauth_extensions(value: str) -> str:
+    # RFC 7628, section 3.1: a key is letters, a value is printable; librdkafka wants commas between them.
+    for pair in value.split(","):
+        if not re.fullmatch(r"\s*[A-Za-z]+=[\x20-\x7e]*", pair):
+            raise ValueError("is no list of name=value, with letters as names: separate them by commas.")
+    return value
+
+
+def _protocol_key(value: SecretStr) -> SecretStr:
+    if ProtocolKey.parse(value.get_secret_value()) is None:
+        raise ValueError("will not do: write NAME=VALUE, as after the colon of --grpc-restricted-protocol.")
+    return value
+
+
 def _port(value: object) -> object:
     if isinstance(value, str) and value.startswith("tcp://"):
         raise ValueError(
@@ -211,7 +247,9 @@ def _result_format(value: object) -> object:
 Delivery = Annotated[Literal["exactly-once", "at-least-once"], BeforeValidator(_delivery)]
 QueueSystem = Annotated[Literal["KAFKA"], BeforeValidator(_queue_system)]
 ResultFormat = Annotated[Literal["classification"], BeforeValidator(_result_format)]
-KafkaMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)]
+KafkaMechanism = Annotated[
+    Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)
+]
 KafkaSecurity = Annotated[
     Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_security)
 ]
@@ -223,6 +261,9 @@ VaultUrl = Annotated[str, AfterValidator(_vault_url)]
 TritonUrl = Annotated[str, AfterValidator(_triton_url)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_comma_list), AfterValidator(_hosts)]
 CaFile = Annotated[Path, AfterValidator(_ca_file)]
+TokenUrl = Annotated[str, AfterValidator(_token_url)]
+OAuthExtensions = Annotated[str, AfterValidator(_oauth_extensions)]
+ProtocolKeySecret = Annotated[SecretStr, AfterValidator(_protocol_key)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=86_400, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(_bytes)]

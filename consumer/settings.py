@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from consumer import older_images
+from consumer import logins, older_images
 from consumer.credentials import MASK
 from consumer.errors import SettingsError
 from consumer.kafka_fields import TopicSettings
 from consumer.look_fields import DetectSettings
 from consumer.masking import Masker
 from consumer.setting_fields import Settings
+from consumer.triton_fields import TritonAccessSettings
 from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown
 
 __all__ = [
@@ -24,11 +25,13 @@ __all__ = [
     "Setting",
     "Settings",
     "TopicSettings",
+    "TritonAccessSettings",
     "describe",
     "known_names",
     "load",
     "load_detect",
     "load_topics",
+    "load_triton_access",
     "secret_values",
     "variables",
     "warnings",
@@ -37,7 +40,7 @@ __all__ = [
 TRITON_SHARE = 1 / 3
 """Of RECORDING_TIME_LIMIT, for one request: there must be time for a second one, and for the rest."""
 
-S = TypeVar("S", bound=DetectSettings)
+S = TypeVar("S", bound=TritonAccessSettings)
 
 
 def load(environ: Mapping[str, str], config_file: Path | None = None) -> Settings:
@@ -56,6 +59,15 @@ def load_topics(environ: Mapping[str, str], config_file: Path | None = None) -> 
         SettingsError: with every problem, each beginning with the name that the user wrote.
     """
     return _load(TopicSettings, environ, config_file)
+
+
+def load_triton_access(environ: Mapping[str, str]) -> TritonAccessSettings:
+    """Return how a program that changes models reaches Triton.
+
+    Raises:
+        SettingsError: with every problem, each beginning with the name that the user wrote.
+    """
+    return _load(TritonAccessSettings, environ, None)
 
 
 def load_detect(
@@ -81,9 +93,12 @@ def load_detect(
     return _load(DetectSettings, environ, config_file, given)
 
 
-def variables(kind: type[DetectSettings] = Settings) -> dict[str, Variable]:
+def variables(kind: type[TritonAccessSettings] = Settings) -> dict[str, Variable]:
     """Return every variable of a kind of settings, by its own name, in the order of the table."""
-    fields = sorted(kind.model_fields.items(), key=lambda each: each[0] in DetectSettings.model_fields)
+    groups = (DetectSettings, TritonAccessSettings)
+    fields = sorted(
+        kind.model_fields.items(), key=lambda each: sum(each[0] in group.model_fields for group in groups)
+    )
     return {
         field_name.upper(): each
         for field_name, field in fields
@@ -115,26 +130,9 @@ def warnings(
     found = find_all(variables(), environ, _read(config_file)).found
     return sentences + [
         f"{found[name].label} is set but does nothing: {why}"
-        for name, why in _idle(found).items()
+        for name, why in logins.idle(found).items()
         if name in found
     ]
-
-
-def _idle(found: Mapping[str, Found]) -> dict[str, str]:
-    security = found["KAFKA_SECURITY"].value.upper() if "KAFKA_SECURITY" in found else "PLAINTEXT"
-    idle = {}
-    if "KAFKA_SECURITY" in found and not security.startswith("SASL"):
-        for name in ("KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_MECHANISM"):
-            idle[name] = (
-                f"KAFKA_SECURITY={security} does not log in; set SASL_SSL or SASL_PLAINTEXT, or remove it."
-            )
-    if not security.endswith("SSL"):
-        idle["KAFKA_CA_FILE"] = (
-            f"KAFKA_SECURITY={security} does not encrypt; set SASL_SSL or SSL, or remove it."
-        )
-    if "VAULT_API_URL" in found and found["VAULT_API_URL"].value.lower().startswith("http:"):
-        idle["VAULT_CA_FILE"] = "VAULT_API_URL begins with http://; use https:// or remove it."
-    return idle
 
 
 def _read(config_file: Path | None) -> ConfigFile | None:
@@ -142,7 +140,7 @@ def _read(config_file: Path | None) -> ConfigFile | None:
 
 
 @cache
-def _adapters(kind: type[DetectSettings]) -> dict[str, TypeAdapter[Any]]:
+def _adapters(kind: type[TritonAccessSettings]) -> dict[str, TypeAdapter[Any]]:
     return {
         name.lower(): TypeAdapter(kind.model_fields[name.lower()].rebuild_annotation())
         for name in variables(kind)
@@ -195,7 +193,7 @@ def _conflicts(
     values: Mapping[str, Any], found: Mapping[str, Found], unusable: Collection[str]
 ) -> Iterator[str]:
     """Yield a sentence for each pair of settings that are fine alone and wrong together."""
-    yield from _login_conflicts(values, found, unusable)
+    yield from logins.conflicts(values, found, unusable)
     yield from _topic_conflicts(values, found)
     limit, deadline = values.get("recording_time_limit"), values.get("recording_deadline")
     if limit is not None and deadline is not None and limit > deadline:
@@ -212,23 +210,6 @@ def _too_long(
     # A default gives way by itself (consumer.run takes the smaller of the two); what somebody wrote does not.
     if shorter in found:
         yield f"{found[shorter].label} is {seconds:g} seconds: give at most {longer} ({longer_seconds:g})."
-
-
-def _login_conflicts(
-    values: Mapping[str, Any], found: Mapping[str, Found], unusable: Collection[str]
-) -> Iterator[str]:
-    security = values.get("kafka_security")
-    if security is None:  # wrong, and said so already; or no setting of `detect`
-        return
-    for name in ("KAFKA_USERNAME", "KAFKA_PASSWORD"):
-        if "KAFKA_SECURITY" not in found and name in found:
-            yield (
-                f"KAFKA_SECURITY is not set, but {found[name].label} is: give SASL_SSL (encrypted) "
-                "or SASL_PLAINTEXT (the brokers that come with Vault)."
-            )
-            return
-        if security.startswith("SASL") and name not in found and name not in unusable:
-            yield f"{name} is not set, but KAFKA_SECURITY is {security}: give the login of the brokers."
 
 
 def _topic_conflicts(values: Mapping[str, Any], found: Mapping[str, Found]) -> Iterator[str]:
@@ -250,7 +231,7 @@ class Setting(NamedTuple):
     origin: str
 
 
-def describe(settings: DetectSettings) -> list[Setting]:
+def describe(settings: TritonAccessSettings) -> list[Setting]:
     """Return every variable in force: secrets masked, with where it came from."""
     return [
         Setting(name, _in_words(getattr(settings, name.lower())), settings.origins.get(name, "default"))
@@ -272,7 +253,10 @@ def _in_words(value: object) -> str:
             return str(value)
 
 
-def secret_values(settings: DetectSettings) -> tuple[str, ...]:
+def secret_values(settings: TritonAccessSettings) -> tuple[str, ...]:
     """Return the secrets in force, for logs.configure() and whatever else must mask them."""
     values = (getattr(settings, field_name) for field_name in type(settings).model_fields)
-    return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    if settings.triton_access_key:  # NAME=VALUE, of which the value alone travels
+        secrets.append(settings.triton_access_key.get_secret_value().partition("=")[2])
+    return tuple(secrets)

@@ -6,7 +6,7 @@ The consumer's only module that knows tritonclient, which ships no types.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from consumer.errors import (
     TritonFull,
     VaultMLError,
 )
+from consumer.triton_access import TritonAccess
 
 FrameBatch = npt.NDArray[np.uint8]
 """uint8 [N, H*3/2, W]: I420 pictures of the contract's size."""
@@ -57,6 +58,8 @@ class TritonEndpoint:
     model: str
     timeout_seconds: float = 30.0
     requests_in_flight: int = 2
+    priority: int = LIVE_PRIORITY
+    access: TritonAccess = field(default_factory=TritonAccess)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ class TritonClient:
 
     def __init__(self, endpoint: TritonEndpoint) -> None:
         self.endpoint = endpoint
-        self._client = triton.InferenceServerClient(endpoint.url, channel_args=_CHANNEL_OPTIONS)
+        self._headers = endpoint.access.headers
+        self._client = triton.InferenceServerClient(
+            endpoint.url, **endpoint.access.client_options(_CHANNEL_OPTIONS)
+        )
 
     def close(self) -> None:
         """Drop the connection."""
@@ -102,7 +108,7 @@ class TritonClient:
         model, timeout = self.endpoint.model, self.endpoint.timeout_seconds
         try:
             answer: dict[str, Any] = self._client.get_model_metadata(
-                model, as_json=True, client_timeout=timeout
+                model, headers=self._headers, as_json=True, client_timeout=timeout
             )
         except InferenceServerException as error:
             raise self._named(error) from error
@@ -115,7 +121,9 @@ class TritonClient:
             TritonAway: no answer.
         """
         try:
-            answer = self._client.get_model_config(model, as_json=True, client_timeout=timeout_seconds)
+            answer = self._client.get_model_config(
+                model, headers=self._headers, as_json=True, client_timeout=timeout_seconds
+            )
         except InferenceServerException as error:
             if _status(error) == "NOT_FOUND" and self._is_live():
                 return None
@@ -135,7 +143,7 @@ class TritonClient:
         """
         started = time.monotonic()
         try:
-            answer = self._client.infer(**self._request(batch, version, LIVE_PRIORITY))
+            answer = self._client.infer(**self._request(batch, version, self.endpoint.priority))
         except InferenceServerException as error:
             raise self._named(error, version) from error
         return self._rows(answer, len(batch), version, started)
@@ -172,6 +180,7 @@ class TritonClient:
         return {
             "model_name": self.endpoint.model,
             "model_version": str(version),
+            "headers": self._headers,
             "inputs": [tensor],
             "outputs": [triton.InferRequestedOutput(OUTPUT_NAME)],
             "priority": priority,
@@ -211,7 +220,10 @@ class TritonClient:
         elif status in _HEALS:
             # One that answers late has been found: only one that does not answer at all may be another port.
             doubt = " Is this its gRPC port (usually 8001, not 8000)?" if status == "UNAVAILABLE" else ""
-            named = TritonAway(f"{where} does not answer ({status}): {said}.{doubt}")
+            refusal = self.endpoint.access.refusal(said)
+            named = TritonAway(
+                f"{where} {refusal}" if refusal else f"{where} does not answer ({status}): {said}.{doubt}"
+            )
         elif status == "INVALID_ARGUMENT":
             named = ContractError(f"{where} refuses what its model {model!r} promised: {said}")
         else:
@@ -223,7 +235,8 @@ class TritonClient:
     def _is_live(self) -> bool:
         try:
             # "Ready" it would also deny while it loads or unloads a version of any model.
-            return bool(self._client.is_server_live(client_timeout=self.endpoint.timeout_seconds))
+            timeout = self.endpoint.timeout_seconds
+            return bool(self._client.is_server_live(self._headers, client_timeout=timeout))
         except InferenceServerException:
             return False
 

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from consumer.errors import SetupError
+from consumer.triton_access import ProtocolKey
 from modelops.addresses import Address, resolve
-from modelops.admin_key import AdminKey, read_admin_key
+from modelops.admin_key import read_admin_key
 from modelops.embedded import EmbeddedTriton
 from modelops.fleet import Fleet, Pod
 from modelops.ports import LOOPBACK, free_ports
 from modelops.repository import Repository
 from tests.modelops.pods_of_one_repository import CAT, DOG, addresses, publish, tritons
 
-KEY = AdminKey("admin", "let-me-in")
+KEY = ProtocolKey("admin", "let-me-in")
 
 
 Answers = list[tuple[Any, ...]]
@@ -112,12 +113,12 @@ def restricted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedTri
     ("key", "sentence"),
     [
         (None, "it was given none: set TRITON_ADMIN_KEY=admin=VALUE or TRITON_ADMIN_KEY_FILE"),
-        (AdminKey("admin", "wrong"), "it refuses the one that was given"),
-        (AdminKey("other", "let-me-in"), "it refuses the one that was given"),
+        (ProtocolKey("admin", "wrong"), "it refuses the one that was given"),
+        (ProtocolKey("other", "let-me-in"), "it refuses the one that was given"),
     ],
 )
 def test_a_restricted_triton_is_not_changed_without_its_key(
-    restricted: EmbeddedTriton, key: AdminKey | None, sentence: str
+    restricted: EmbeddedTriton, key: ProtocolKey | None, sentence: str
 ) -> None:
     with Fleet(addresses([restricted]), key) as fleet:
         (answer,) = fleet.each(Pod.check)

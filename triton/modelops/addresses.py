@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import SetupError
@@ -14,10 +14,11 @@ _TARGET = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{
 
 @dataclass(frozen=True)
 class Address:
-    """Where one pod listens for gRPC."""
+    """Where one pod listens for gRPC; `name` is the one behind which it was found, as in its certificate."""
 
     host: str
     port: int
+    name: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -53,7 +54,7 @@ def resolve(
         families: dict[int, list[Address]] = {}
         for family, _type, _protocol, _canonical, address in answers:
             pods = families.setdefault(family, [])
-            pods.append(Address(str(address[0]), int(address[1])))
+            pods.append(Address(str(address[0]), int(address[1]), name=host))
         found |= dict.fromkeys(_of_those_that_listen(list(families.values())))
     return tuple(found)
 

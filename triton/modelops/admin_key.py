@@ -1,37 +1,19 @@
 """The key that a Triton with restricted admin calls asks for: from a variable or a file, never shown.
 
-What such a server wants to see is in its docs/customization_guide/inference_protocols.md, "Limit Endpoint
-Access" (triton-inference-server/server).
+It is no setting of the consumer, which never administers; that one's own key is TRITON_ACCESS_KEY.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from consumer.errors import SetupError
+from consumer.triton_access import ProtocolKey
 
 KEY_VARIABLE = "TRITON_ADMIN_KEY"
 KEY_FILE_VARIABLE = f"{KEY_VARIABLE}_FILE"
-HEADER_PREFIX = "triton-grpc-protocol-"
-
-_KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)=(?P<value>[!-~]+)")
 
 
-@dataclass(frozen=True)
-class AdminKey:
-    """What `--grpc-restricted-protocol=model-repository:NAME=VALUE` of the server asks for; never shown."""
-
-    name: str
-    value: str = field(repr=False)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header that goes with each admin call."""
-        return {f"{HEADER_PREFIX}{self.name.lower()}": self.value}
-
-
-def read_admin_key(environ: Mapping[str, str]) -> AdminKey | None:
+def read_admin_key(environ: Mapping[str, str]) -> ProtocolKey | None:
     """Return the key of TRITON_ADMIN_KEY or of the file that TRITON_ADMIN_KEY_FILE names; None without both.
 
     Raises:
@@ -48,10 +30,10 @@ def read_admin_key(environ: Mapping[str, str]) -> AdminKey | None:
             raise SetupError(f"{KEY_FILE_VARIABLE} names {path}, which cannot be read: {reason}.") from error
     if not text:
         return None
-    found = _KEY.fullmatch(text.strip())
-    if found is None:
+    key = ProtocolKey.parse(text)
+    if key is None:
         raise SetupError(
             f"{KEY_FILE_VARIABLE if path else KEY_VARIABLE} will not do: write NAME=VALUE, "
             "as after the colon of the server's --grpc-restricted-protocol."
         )
-    return AdminKey(found["name"], found["value"])
+    return key

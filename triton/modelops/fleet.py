@@ -18,10 +18,10 @@ from tritonclient.utils import InferenceServerException
 from consumer.contract import INPUT_NAME, OUTPUT_NAME, Parameter
 from consumer.errors import SetupError
 from consumer.rollout import Rollout, companion_name
+from consumer.triton_access import HEADER_PREFIX, RESTRICTED, ProtocolKey, TritonAccess
 from modelops.addresses import Address
-from modelops.admin_key import HEADER_PREFIX, KEY_FILE_VARIABLE, KEY_VARIABLE, AdminKey
+from modelops.admin_key import KEY_FILE_VARIABLE, KEY_VARIABLE
 
-_RESTRICTED = "This protocol is restricted"
 _NOT_EXPLICIT = "explicit model load / unload is not allowed"
 _ANSWER_SECONDS = 10.0
 """For whatever a server answers from memory."""
@@ -57,10 +57,17 @@ class VersionState:
 class Pod:
     """One Triton. Its methods raise SetupError with the reason; who asks adds which pod said it."""
 
-    def __init__(self, address: Address, key: AdminKey | None) -> None:
+    def __init__(
+        self, address: Address, key: ProtocolKey | None = None, access: TritonAccess | None = None
+    ) -> None:
         self.name = str(address)
-        self._headers = key.headers if key else None
-        self._client = triton.InferenceServerClient(self.name, channel_args=_CHANNEL_OPTIONS)
+        self._access = access or TritonAccess()
+        self._key = key
+        # Both keys go with each call: a server may keep its protocols behind two of them.
+        self._headers = self._access.headers | (key.headers if key else {})
+        # A pod is reached by its own address, while its certificate is for the name of all.
+        options = self._access.client_options(_CHANNEL_OPTIONS, server_name=address.name)
+        self._client = triton.InferenceServerClient(self.name, **options)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -68,7 +75,7 @@ class Pod:
 
     def check(self) -> None:
         """Make sure that it lives and lets us administer it; readiness would ask for more, every model."""
-        if not self._ask(self._client.is_server_live, client_timeout=_ANSWER_SECONDS):
+        if not self._ask(self._client.is_server_live, headers=self._headers, client_timeout=_ANSWER_SECONDS):
             raise SetupError("It is not live: it starts or stops.")
         self._index()
 
@@ -181,6 +188,7 @@ class Pod:
             [tensor],
             model_version=str(version),
             outputs=[triton.InferRequestedOutput(OUTPUT_NAME)],
+            headers=self._headers,
             client_timeout=timeout_seconds,
         )
         rows = answer.as_numpy(OUTPUT_NAME)
@@ -204,18 +212,23 @@ class Pod:
         try:
             return call(*arguments, **options)
         except InferenceServerException as error:
-            raise SetupError(self._sentence(error)) from error
+            # Models are loaded and listed, and their configurations read, with the admin's key.
+            admin = call not in (self._client.is_server_live, self._client.infer)
+            raise SetupError(self._sentence(error, admin=admin)) from error
 
-    def _sentence(self, error: InferenceServerException) -> str:
+    def _sentence(self, error: InferenceServerException, *, admin: bool) -> str:
         status = str(error.status() or "no status").removeprefix("StatusCode.")
         said = _first_line(error.message() or "")
-        if said.startswith(_RESTRICTED):
+        if admin and said.startswith(RESTRICTED):
             name = said.rpartition(HEADER_PREFIX)[2].strip("'. ") or "NAME"
-            done = "refuses the one that was given" if self._headers else "was given none"
+            done = "refuses the one that was given" if self._key else "was given none"
             return (
                 f"Its admin calls are restricted, and it {done}: set {KEY_VARIABLE}={name}=VALUE "
                 f"or {KEY_FILE_VARIABLE}."
             )
+        refusal = self._access.refusal(said)
+        if refusal is not None:
+            return f"It {refusal}"
         if said.startswith(_NOT_EXPLICIT):  # with the status of a server that is away
             return "It does not take models from outside: start it with --model-control-mode=explicit."
         if status in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
@@ -235,8 +248,13 @@ class Answer(Generic[T]):
 class Fleet:
     """All pods of a model server, open until closed; always asked side by side."""
 
-    def __init__(self, addresses: Sequence[Address], key: AdminKey | None = None) -> None:
-        self.pods = tuple(Pod(address, key) for address in addresses)
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        key: ProtocolKey | None = None,
+        access: TritonAccess | None = None,
+    ) -> None:
+        self.pods = tuple(Pod(address, key, access) for address in addresses)
         self._threads = ThreadPoolExecutor(max(1, len(self.pods)), thread_name_prefix="pod")
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ from consumer.look import Look, look_once
 from consumer.media import FileMedia, Media
 from consumer.report import Stopwatch
 from consumer.rollout import Rollout, companion_name
+from consumer.triton_access import TritonAccess
 from modelops import companion as companions
 from modelops import config_pbtxt
 from modelops.candidate import MODEL_FILE
@@ -56,21 +57,29 @@ def compare(
 
 @contextlib.contextmanager
 def detector_of(
-    repository: Repository, model: str, versions: tuple[int, int], triton_url: str | None
+    repository: Repository,
+    model: str,
+    versions: tuple[int, int],
+    triton_url: str | None,
+    access: TritonAccess | None = None,
 ) -> Iterator[TritonDetector]:
     """Give a detector that both versions answer: that of a running Triton, or of one started for it.
 
-    Versions on the shelf can be compared too by the Triton of our own: it gets a copy of both.
+    Versions on the shelf can be compared too by the Triton of our own: it gets a copy of both. `access` is
+    for one that was named.
 
     Raises:
         SetupError: a version is not there, or not served by the Triton that was named.
     """
     with contextlib.ExitStack() as stack:
         if triton_url is None:
+            access = None
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vault-ml-compare-")))
             _copy(repository, model, versions, directory)
             triton_url = stack.enter_context(EmbeddedTriton.start(directory)).grpc_url
-        yield stack.enter_context(TritonDetector(TritonEndpoint(triton_url, model)))
+        yield stack.enter_context(
+            TritonDetector(TritonEndpoint(triton_url, model, access=access or TritonAccess()))
+        )
 
 
 def local(paths: Iterable[Path]) -> list[FileMedia]:

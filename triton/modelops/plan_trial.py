@@ -68,7 +68,7 @@ def running(trial: Trial, *, runtime: TritonRuntime | None, on_gpu: bool) -> Ite
             startup_timeout_seconds=_START_SECONDS,
             runtime=runtime,
         ) as server:
-            pod = Pod(Address(server.address, server.grpc_port), None)
+            pod = Pod(Address(server.address, server.grpc_port))
 
             def ask(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
                 return pod.rows(trial.name, trial.version, frames, _ANSWER_SECONDS)

@@ -21,6 +21,7 @@ from modelops.site_options import (
     RepositoryOption,
     TritonOption,
     WithinOption,
+    access,
     console,
     open_fleet,
     open_repository,
@@ -148,7 +149,7 @@ def _look(
         require_models_extra()
     drift = Drift()
     media = offline.local(clips)
-    with offline.detector_of(repository, name, versions, names[0] if names else None) as detector:
+    with offline.detector_of(repository, name, versions, names[0] if names else None, access()) as detector:
         for clip, result in offline.compare(detector, look, versions, media):
             if isinstance(result, VaultMLError):
                 print(f"vault-ml: {clip.name}: {result}", file=sys.stderr)

@@ -14,6 +14,7 @@ from rich.console import Console
 from consumer.errors import SetupError
 
 if TYPE_CHECKING:
+    from consumer.triton_access import TritonAccess
     from modelops.fleet import Fleet
     from modelops.repository import Repository
 
@@ -54,18 +55,31 @@ def targets(triton: list[str] | None) -> list[str]:
     return triton or re.findall(r"[^,\s]+", os.environ.get(TRITON_VARIABLE, ""))
 
 
+def access() -> "TritonAccess":
+    """Return how the environment says that Triton is reached: TRITON_CA_FILE and its like.
+
+    Raises:
+        SettingsError: something of it is wrong.
+    """
+    from consumer.parts import triton_access
+    from consumer.settings import load_triton_access
+
+    return triton_access(load_triton_access(os.environ))
+
+
 @contextlib.contextmanager
 def open_fleet(names: list[str]) -> "Iterator[Fleet]":
     """Find every pod behind the names; gives them until the end of the block.
 
     Raises:
         SetupError: a name will not do or is not known, or the admin key cannot be read.
+        SettingsError: what is said of the way to Triton (TLS, certificates, a key) is wrong.
     """
     from modelops.addresses import resolve
     from modelops.admin_key import read_admin_key
     from modelops.fleet import Fleet
 
-    with Fleet(resolve(names), read_admin_key(os.environ)) as fleet:
+    with Fleet(resolve(names), read_admin_key(os.environ), access()) as fleet:
         yield fleet
 
 
