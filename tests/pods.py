@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +22,24 @@ DEADLINE_SECONDS = 60.0
 
 
 class Pod:
-    """One consumer, from entering to leaving the block; its log is kept in a file."""
+    """One consumer, from entering to leaving the block; its log is kept in a file.
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    Args:
+        directory: for the log.
+        environ: its variables.
+        module: what stands in for `consumer`, with faults planted.
+        wrapper: a command that runs another one in its own process, such as `unshare`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        *,
+        module: str = "consumer",
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self._command = [*wrapper, sys.executable, "-m", module, "run"]
         self.port = free_ports(1)[0]
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / f"pod-{self.port}.log"
@@ -39,7 +54,7 @@ class Pod:
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "consumer", "run"],
+                self._command,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
