@@ -14,10 +14,10 @@ from consumer.media import Media
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only
 
-_ENCRYPTED_MAGIC = b"Salted__"
+ENCRYPTED_MAGIC = b"Salted__"
 """How OpenSSL's `enc` begins; kerberos-io/agent machinery/src/encryption/main.go writes this format."""
 
-_MP4_BOXES = frozenset(
+MP4_BOXES = frozenset(
     [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pdin", b"uuid"]
 )
 _MAX_BOXES = 100_000
@@ -58,11 +58,11 @@ def inspect(media: Media) -> Layout:
             file.seek(offset)
             head = file.read(16)
             if offset == 0:
-                if head.startswith(_ENCRYPTED_MAGIC):
+                if head.startswith(ENCRYPTED_MAGIC):
                     raise RecordingEncrypted(
-                        f"{media.name} is encrypted (it begins with Salted__) and no key for it is held here."
+                        f"{media.name} is encrypted (it begins with Salted__): set RECORDING_ENCRYPTION_KEY."
                     )
-                if head[4:8] not in _MP4_BOXES:
+                if head[4:8] not in MP4_BOXES:
                     return Layout(is_mp4=False, truncated=False)
             size = _box_size(head, remaining=media.size_bytes - offset)
             if size is None:

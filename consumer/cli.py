@@ -168,17 +168,18 @@ def detect(
             if isinstance(result, VaultMLError):
                 failed = True
             elif annotate is not None:
-                failed |= not _annotated(FileMedia(clip, name), result, annotate)
+                failed |= not _annotated(FileMedia(clip, name), worker.encryption_key, result, annotate)
     if failed:
         raise typer.Exit(1)
 
 
-def _annotated(media: FileMedia, result: "Analysis", directory: Path) -> bool:
+def _annotated(media: FileMedia, encryption_key: str | None, result: "Analysis", directory: Path) -> bool:
     """Write the pictures of one recording; say so and return False where that fails."""
     from consumer import detect as local
+    from consumer.decryption import unlock
 
     try:
-        local.annotate(media, result, directory)
+        local.annotate(unlock(media, encryption_key), result, directory)
     except (OSError, VaultMLError) as error:
         print(f"vault-ml: no pictures of {media.name}: {error}", file=sys.stderr)
         return False

@@ -13,7 +13,7 @@ from consumer.analysis import Analysis
 from consumer.annotate import write_annotated_frames
 from consumer.errors import VaultMLError
 from consumer.events import RecordingEvent
-from consumer.media import FileMedia
+from consumer.media import Media
 from consumer.messages import Position
 from consumer.pool import WorkerPool
 from consumer.report import Costs, Report
@@ -90,7 +90,7 @@ def remark(clip: Path, result: Analysis | VaultMLError) -> str | None:
     return None
 
 
-def annotate(media: FileMedia, analysis: Analysis, directory: Path) -> list[Path]:
+def annotate(media: Media, analysis: Analysis, directory: Path) -> list[Path]:
     """Write the frames in which something was found as JPEG with their boxes; return the files."""
     found = {frame.time_seconds: frame.detections for frame in analysis.frames if frame.detections}
     return write_annotated_frames(media, found, directory)

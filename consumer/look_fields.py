@@ -81,6 +81,14 @@ class DetectSettings(TritonAccessSettings):
             unit="seconds",
         ),
     ] = 120.0
+    recording_encryption_key: Annotated[
+        setting_types.Passphrase | None,
+        Variable(
+            "The symmetric key that the agents encrypt recordings with; without it those become dead letters.",
+            "the symmetric key of the agents",
+            secret=True,
+        ),
+    ] = None
     log_level: Annotated[
         setting_types.LogLevel,
         Variable(

@@ -92,6 +92,7 @@ def detector_settings(
         version: of the model; None for the live one.
         own_triton: it was started here, on loopback, and none of the settings' ways in is needed.
     """
+    key = settings.recording_encryption_key
     return WorkerSettings(
         look=Look(settings.number_of_predictions, settings.score_threshold, settings.nms_iou, version),
         triton=TritonEndpoint(
@@ -100,7 +101,7 @@ def detector_settings(
             min(settings.triton_timeout, settings.recording_time_limit * TRITON_SHARE),
             settings.triton_in_flight,
         ),
-            TritonAccess() if own_triton else triton_access(settings),
+        encryption_key=key.get_secret_value() if key else None,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )

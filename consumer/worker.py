@@ -13,6 +13,7 @@ from consumer import logs
 from consumer.analysis import Analysis
 from consumer.breaker import Breaker
 from consumer.comparison import Trial
+from consumer.decryption import unlock
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.errors import RecordingRefused, VaultMLError
 from consumer.events import RecordingEvent
@@ -37,6 +38,8 @@ class WorkerSettings:
     """None for local files."""
     download_directory: Path = Path(tempfile.gettempdir())
     """Where recordings lie while they are looked at."""
+    encryption_key: str | None = field(default=None, repr=False)
+    """That the agents encrypt recordings with; None where we hold none."""
     log_level: str = "info"
     log_format: LogFormat = "auto"
 
@@ -77,16 +80,21 @@ def work(settings: WorkerSettings, task_json: str) -> str:
         detector, vault, breaker = _clients(settings)
         detector.tally = tally
         if vault is None:
-            result = look_at_file(_local(Path(task.key)), detector, settings.look, stopwatch)
+            local = unlock(_local(Path(task.key)), settings.encryption_key)
+            result = look_at_file(local, detector, settings.look, stopwatch)
         else:
             event = RecordingEvent(raw={}, key=task.key, source=task.source, signed_url=task.signed_url)
             with ExitStack() as downloaded:
                 with stopwatch.stage("download"):
                     media = downloaded.enter_context(vault.fetch(event, settings.download_directory))
                 size_bytes = media.size_bytes
-                result, trial = look_at_event(
-                    media, detector, settings.look, stopwatch, breaker, source=task.source, key=task.key
-                )
+                plain = unlock(media, settings.encryption_key)
+                if settings.look.version is not None:  # of a replay: no rollout has a say in it
+                    result = look_at_file(plain, detector, settings.look, stopwatch)
+                else:
+                    result, trial = look_at_event(
+                        plain, detector, settings.look, stopwatch, breaker, source=task.source, key=task.key
+                    )
     except VaultMLError as error:
         result = error
     return Report(result, Costs(stopwatch.seconds, size_bytes, tally.requests()), trial).to_json()
@@ -110,7 +118,7 @@ def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | No
         1
     )  # the workers share the CPUs between them; a thread pool in each would fight for them
     vault = settings.vault
-    logs.configure(
-        settings.log_level, settings.log_format, (vault.access_key, vault.secret_key) if vault else ()
-    )
+    secrets = [vault.access_key, vault.secret_key] if vault else []
+    secrets += [settings.encryption_key] if settings.encryption_key else []
+    logs.configure(settings.log_level, settings.log_format, secrets)
     return TritonDetector(settings.triton), VaultClient(vault) if vault else None, Breaker()

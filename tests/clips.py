@@ -1,5 +1,7 @@
 """Clips: functions that make recordings, sound and awkward. Each picture carries its number."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pytest
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -113,6 +116,19 @@ def write_kerberos_like(path: Path, clip: Clip) -> Path:
     data = write(path, with_options).read_bytes()
     head = data.index(b"moof") - 4
     path.write_bytes(data[:head] + (1024).to_bytes(4, "big") + b"free" + bytes(1016) + data[head:])
+    return path
+
+
+def encrypt(path: Path, passphrase: str) -> Path:
+    """Replace a file by what an agent that encrypts uploads in its place, written by OpenSSL itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("There is no openssl: run scripts/test, or install it.")
+    command = [openssl, "aes-256-cbc", "-md", "md5", "-salt", "-pass", "env:PASSPHRASE", "-in", str(path)]
+    done = subprocess.run(
+        command, env={"PASSPHRASE": passphrase}, capture_output=True, check=True, timeout=60
+    )
+    path.write_bytes(done.stdout)
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 
 from consumer.ledger import Ledger
-from consumer.media import FileMedia
+from consumer.media import FileMedia, Media
 from consumer.video import open_recording
 from tests.clips import number_of
 from tests.consumer.ledgers import assert_balances
@@ -34,8 +34,13 @@ class Seen:
 
 
 def look(path: Path, predictions: int) -> Seen:
+    """Sample a recording in a file; see look_at."""
+    return look_at(FileMedia(path), predictions)
+
+
+def look_at(media: Media, predictions: int) -> Seen:
     """Sample a recording; the frames must come once each, in order, with a ledger that balances."""
-    with open_recording(FileMedia(path)) as recording:
+    with open_recording(media) as recording:
         frames = [
             SeenFrame(f.index, number_of(f.picture), f.time_seconds, f.rotation_degrees, f.picture)
             for f in recording.sample(predictions)
