@@ -17,6 +17,7 @@ from consumer import __version__, logs
 from consumer.dead_letter_cli import app as dead_letter_app
 from consumer.errors import SettingsError, SetupError, VaultMLError
 from consumer.media import FileMedia
+from consumer.replay_cli import replay
 from consumer.results import Format
 from consumer.terminal import progress, sigterm_as_interrupt
 from modelops.cli import app as model_app
@@ -88,6 +89,9 @@ def run(config: ConfigOption = None) -> None:
     for sentence in settings.warnings(os.environ, config):
         structlog.get_logger("vault-ml").warning(sentence)
     pod.run(loaded)
+
+
+app.command()(replay)
 
 
 @app.command("config")

@@ -1,7 +1,7 @@
 """Events in from Kafka, as a member of the group."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,6 +67,7 @@ class EventSource:
         group: KAFKA_GROUP.
         topic: QUEUE_NAME.
         instance_id: KAFKA_GROUP_INSTANCE_ID.
+        properties: of librdkafka, further ones.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class EventSource:
         group: str,
         topic: str,
         instance_id: str | None = None,
+        properties: Mapping[str, object] | None = None,
     ) -> None:
         self._topic = topic
         self._group = group
@@ -107,7 +109,8 @@ class EventSource:
                 "socket.timeout.ms": SOCKET_TIMEOUT_MS,
                 "error_cb": self._on_error,
                 "on_commit": self._on_commit,
-            },
+            }
+            | dict(properties or {}),
             logger=librdkafka_log(),
         )
 
@@ -165,6 +168,9 @@ class EventSource:
         if message is None:
             return None
         error = message.error()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            self._at_end(message.partition() or 0)
+            return None
         if error is not None:
             self._raise_if_lasting(error)
             _log.warning("kafka reports an error", error=error.str())
@@ -184,6 +190,9 @@ class EventSource:
             headers=tuple(cast(list[tuple[str, bytes]], message.headers() or [])),
             timestamp_ms=_timestamp_ms(message),
         )
+
+    def _at_end(self, partition: int) -> None:
+        """Take note that a partition holds no more now; for who asks for `enable.partition.eof`."""
 
     def group_metadata(self) -> Any:  # noqa: ANN401  # librdkafka's, opaque
         """Return who we are in the group: a transaction that carries it fails once others have our place."""

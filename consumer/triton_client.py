@@ -60,6 +60,7 @@ class TritonEndpoint:
     requests_in_flight: int = 2
     priority: int = LIVE_PRIORITY
     access: TritonAccess = field(default_factory=TritonAccess)
+    priority: int = LIVE_PRIORITY
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Pod:
         environ: its variables.
         module: what stands in for `consumer`, with faults planted.
         wrapper: a command that runs another one in its own process, such as `unshare`.
+        arguments: another command than that of a pod.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Pod:
         *,
         module: str = "consumer",
         wrapper: Sequence[str] = (),
+        arguments: Sequence[str] = ("run",),
     ) -> None:
-        self._command = [*wrapper, sys.executable, "-m", module, "run"]
+        self._command = [*wrapper, sys.executable, "-m", module, *arguments]
         self.port = free_ports(1)[0]
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / f"pod-{self.port}.log"

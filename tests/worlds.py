@@ -56,8 +56,10 @@ class World:
         records = read_topic(self.kafka.bootstrap, self.comparisons_topic, 10_000, timeout_seconds=2.0)
         return [Comparison.from_json(record.value or b"") for record in records]
 
-    def pod(self, **changed: str) -> Pod:
-        environ = {
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of a pod, but for its name."""
+        return {
             "QUEUE_SYSTEM": "KAFKA",
             "QUEUE_NAME": self.source,
             "QUEUE_TARGET": self.target,
@@ -70,9 +72,14 @@ class World:
             "NUMBER_OF_PREDICTIONS": "2",
             "TRITON_URL": self.triton_url,
             "WORKERS": "1",
-            "POD_NAME": f"pod-{next(self._numbers)}",
         }
-        return Pod(self.directory, environ | changed)
+
+    def pod(self, **changed: str) -> Pod:
+        return Pod(self.directory, self.environ | {"POD_NAME": f"pod-{next(self._numbers)}"} | changed)
+
+    def command(self, *arguments: str) -> Pod:
+        """A command that works beside the pods, with their variables."""
+        return Pod(self.directory, self.environ, arguments=arguments)
 
     def store(self, key: str, path: Path) -> dict[str, Any]:
         """Put a recording into Vault and return the event that Vault publishes of it."""
