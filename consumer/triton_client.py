@@ -58,7 +58,6 @@ class TritonEndpoint:
     model: str
     timeout_seconds: float = 30.0
     requests_in_flight: int = 2
-    priority: int = LIVE_PRIORITY
     access: TritonAccess = field(default_factory=TritonAccess)
     priority: int = LIVE_PRIORITY
 
