@@ -41,9 +41,12 @@ _BEARER_PARAMETERS = frozenset({"signature", "sig", "awsaccesskeyid", "keypairid
 """Query parameters that make a link a key; those of S3 and Google Cloud are known by their beginning."""
 
 _SHORT_ESCAPES = {
-    '"': b'"', "\\": b"\\", "/": b"/", "\b": b"b", "\f": b"f", "\n": b"n", "\r": b"r", "\t": b"t",
+    '"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t",
 }  # fmt: skip
 """What JSON writes behind a backslash (RFC 8259, section 7)."""
+
+_JSON_LEVELS = 3
+"""JSON in a string of JSON in a string of JSON: `payload.result` of an event in a log line, say."""
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -111,26 +114,49 @@ def mask_known_secrets(payload: bytes, known_secrets: Collection[str]) -> bytes:
 def _known_pattern(secrets: tuple[str, ...]) -> re.Pattern[bytes]:
     # Longest first: a secret that begins with another one must not leave its tail behind.
     ordered = sorted(secrets, key=len, reverse=True)
-    plain = [b"".join(map(_written, secret)) for secret in ordered]
+    plain = [pattern for secret in ordered for pattern in _written(secret)]
     encoded = {core for secret in ordered for core in _in_base64(secret.encode("utf-8", "replace"))}
     return re.compile(b"|".join([*plain, *map(re.escape, sorted(encoded, key=len, reverse=True))]))
 
 
-def _written(character: str) -> bytes:
-    """Return a pattern for the ways to write one character of a secret."""
-    raw = character.encode("utf-8", "surrogatepass")
-    units = character.encode("utf-16-be", "surrogatepass")
-    # Each level of JSON inside JSON doubles the backslashes; the bound keeps a megabyte of them linear.
-    ways = [
-        b"".join(rb"\\{1,8}u(?i:%02x%02x)" % pair for pair in zip(units[::2], units[1::2], strict=True)),
-        b"".join(b"(?i:%%%02x)" % byte for byte in raw),
-        re.escape(raw),
-    ]
+def _written(secret: str) -> list[bytes]:
+    """Return patterns for the ways to write a secret: as it is, in JSON, in JSON inside that; or in a URL."""
+    levels = [[_ways(character, level) for character in secret] for level in range(_JSON_LEVELS + 1)]
+    if "\\" not in secret:
+        # Of any mixture. With backslashes it would be open how many stand for one, and endless to try.
+        levels = [[set[str]().union(*of_character) for of_character in zip(*levels, strict=True)]]
+    return [b"".join(b"(?:%s)" % b"|".join(map(_quoted, sorted(ways))) for ways in level) for level in levels]
+
+
+def _ways(character: str, level: int) -> set[str]:
+    """Return how JSON writes a character, so many levels deep; its writers differ in what they escape."""
+    if level == 0:
+        return {character}
+    ways = {character, json.dumps(character)[1:-1], _as_units(character)}
     if character in _SHORT_ESCAPES:
-        ways.insert(0, rb"\\{1,8}" + re.escape(_SHORT_ESCAPES[character]))
-    if character == " ":
-        ways.append(rb"\+")
-    return b"(?:%s)" % b"|".join(ways)
+        ways = {f"\\{_SHORT_ESCAPES[character]}", _as_units(character)} | (
+            {"/"} if character == "/" else set()
+        )
+    for _ in range(level - 1):
+        ways = {json.dumps(way, ensure_ascii=False)[1:-1] for way in ways} | {
+            json.dumps(way)[1:-1] for way in ways
+        }
+    return ways
+
+
+def _as_units(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))
+
+
+def _quoted(way: str) -> bytes:
+    """Return a pattern for a text of which each character may be quoted for a URL."""
+    pattern = b""
+    for character in way:
+        raw = character.encode("utf-8", "surrogatepass")
+        ways = [re.escape(raw), b"(?i:%s)" % b"".join(b"%%%02x" % byte for byte in raw)]
+        pattern += b"(?:%s)" % b"|".join([*ways, *([rb"\+"] if character == " " else [])])
+    return b"(?i:%s)" % pattern if len(way) > 1 else pattern
 
 
 def _in_base64(secret: bytes) -> set[bytes]:

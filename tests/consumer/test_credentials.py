@@ -1,13 +1,17 @@
 """Nothing secret leaves, and nothing else is touched."""
 
+import base64
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.credentials import is_secret_name, mask_links, mask_payload, remove_credentials
+from consumer.credentials import MASK, is_secret_name, mask_links, mask_payload, remove_credentials
 from tests.fakes.recorded_events import README_EVENT, SECRETS, VERSIONS, WORKFLOW_RUN
 
 
@@ -124,6 +128,71 @@ def test_our_own_secrets_are_masked_wherever_they_stand(form: str) -> None:
     assert b"secret" not in masked
     assert masked.startswith(b"innocent: ")
     assert masked.endswith(b" end")
+
+
+WAYS = {
+    "plain": str,
+    "JSON": json.dumps,
+    "JSON as UTF-8": lambda text: json.dumps(text, ensure_ascii=False),
+    "JSON of JSON": lambda text: json.dumps(json.dumps(text)),
+    "JSON with other escapes": lambda text: "".join(f"\\u{unit:04X}" for unit in _utf16(text)),
+    "URL": lambda text: quote(text, safe=""),
+    "path of a URL": quote,
+    "form": quote_plus,
+    "URL in small letters": lambda text: re.sub(
+        "%..", lambda code: code.group().lower(), quote(text, safe="")
+    ),
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
+}
+
+
+def _utf16(text: str) -> list[int]:
+    units = text.encode("utf-16-be")
+    return [high << 8 | low for high, low in zip(units[::2], units[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(
+    secret=st.text(st.characters(exclude_characters="*", exclude_categories=["Cs"]), min_size=6, max_size=24),
+    before=st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    after=st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    surroundings=st.sampled_from([b'{"note": "%s"}', b"\xff\x00 %s \xfe", b"%s"]),
+)
+def test_no_planted_secret_survives_however_it_is_written(
+    way: str, secret: str, before: str, after: str, surroundings: bytes
+) -> None:
+    planted = WAYS[way](before + secret + after).encode()
+    masked = mask_payload(surroundings % planted, [secret])
+    assert MASK.encode() in masked
+    if way.startswith("base64"):
+        assert not any(secret.encode() in text for text in _decoded(masked))
+    else:
+        assert WAYS[way](secret).strip('"').encode() not in masked
+
+
+def _decoded(text: bytes) -> Iterator[bytes]:
+    """Yield what the pieces of a text say in base64, wherever a reader begins."""
+    for piece in re.findall(rb"[A-Za-z0-9+/]+", text.translate(bytes.maketrans(b"-_", b"+/"))):
+        for cut in range(4):
+            whole = piece[cut : cut + (len(piece) - cut) // 4 * 4]
+            rest = piece[cut + len(whole) :]
+            yield base64.b64decode(whole + (rest.ljust(4, b"=") if len(rest) > 1 else b""))
+
+
+def test_what_is_beside_a_secret_stays_readable() -> None:
+    event = json.dumps({"note": 'Bearer "our\\/secret" of us', "n": 1})
+    assert json.loads(mask_payload(event.encode(), ['"our\\/secret"'])) == {
+        "note": "Bearer *** of us",
+        "n": 1,
+    }
+
+
+@pytest.mark.timeout(60)  # quadratic behaviour would take hours
+@pytest.mark.parametrize("text", [b"\\", b"%", b"\\u0061", b"a", b"AAAA", b"%25"])
+def test_looking_for_secrets_in_a_hostile_megabyte_costs_no_more_than_its_length(text: bytes) -> None:
+    secrets = ["a" * 40 + "x", "\\" * 12 + "x", "%25" * 8 + "x"]
+    assert mask_payload(text * (1_000_000 // len(text)), secrets)
 
 
 def test_short_settings_do_not_tear_holes() -> None:
