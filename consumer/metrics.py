@@ -100,6 +100,17 @@ class Metrics:
             "Mean seconds of the last requests to Triton over the fewest that such requests take.",
             registry=registry,
         )
+        self._expired = Counter(
+            "vault_ml_events_expired",
+            "Events that Kafka deleted before they were read.",
+            registry=registry,
+        )
+        self._expires = Gauge(
+            "vault_ml_oldest_event_expires_seconds",
+            "Seconds until Kafka may delete the oldest event that is not finished.",
+            ["topic"],
+            registry=registry,
+        )
         self._transactions = Counter(
             "vault_ml_transactions",
             "Transactions of results and offsets, by their end: committed or aborted.",
@@ -163,6 +174,15 @@ class Metrics:
     def triton_rejected(self, requests: int) -> None:
         """Count requests that Triton had no room for."""
         self._rejections.inc(requests)
+
+    def events_expired(self, events: int) -> None:
+        """Count events that Kafka deleted before they were read."""
+        self._expired.inc(events)
+
+    def oldest_event_expires(self, seconds: Mapping[str, float]) -> None:
+        """Say, by topic, when the oldest unfinished event may be deleted."""
+        for topic, left in seconds.items():
+            self._expires.labels(topic).set(left)
 
     def looked_at(self, analysis: Analysis) -> None:
         """Count the packets and frames of a recording's ledger, and note the model version that answered."""

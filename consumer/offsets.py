@@ -78,6 +78,17 @@ class PartitionProgress:
         return self._committed
 
     @property
+    def next_offset(self) -> int | None:
+        """The offset that is read next; None before the first message where nothing is committed."""
+        if self._next_offset is None and self.begun_at is not None:
+            return self.begun_at.offset
+        return self._next_offset
+
+    def goes_on_at(self, offset: int) -> None:
+        """Note that what lies between the last message and this offset will never come."""
+        self._next_offset = offset
+
+    @property
     def held(self) -> int:
         """Messages from the first unfinished one to the last fetched: what a crash would repeat."""
         return len(self._fetched)

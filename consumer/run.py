@@ -38,6 +38,7 @@ from consumer.parts import (
 )
 from consumer.pool import WorkerPool
 from consumer.provision import ensure_topic
+from consumer.retention import Losses, TopicRetention
 from consumer.service import Service, ServiceLimits
 from consumer.settings import Settings, secret_values
 from consumer.sink import ResultSink
@@ -138,6 +139,8 @@ def _serve(
         group=settings.kafka_group,
         topic=settings.queue_name,
         instance_id=settings.kafka_group_instance_id,
+        losses=Losses(settings.kafka_group, metrics.events_expired),
+        retention=TopicRetention(connection, settings.queue_name),
     )
     producer = transactional_producer(settings)
     delivery: Delivery = (

@@ -136,6 +136,7 @@ class Service:
         if now - self._lag_read_at >= LAG_SECONDS:
             self._lag_read_at = now
             self._metrics.lag(self._source.lags())
+            self._metrics.oldest_event_expires(self._source.seconds_until_expiry())
         self._say_how_it_stands()
 
     # In: from Kafka into the backlog.

@@ -18,6 +18,7 @@ from confluent_kafka import (
 from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, StreamSetupError
 from consumer.offsets import PartitionProgress, Place
+from consumer.retention import Losses, TopicRetention, seconds_left
 
 _log = structlog.get_logger("vault-ml.stream")
 
@@ -37,6 +38,8 @@ _METADATA_SECONDS = 1.0
 """Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 
 _LOOK_UP_TRIES = 3
+_PLACE_SECONDS = 1.0
+"""Between two tries to find out where to go on with a partition."""
 
 SESSION_TIMEOUT_MS = 10_000
 """How long a dead pod keeps its partitions; librdkafka beats from its own thread, work does not delay it."""
@@ -67,6 +70,8 @@ class EventSource:
         group: KAFKA_GROUP.
         topic: QUEUE_NAME.
         instance_id: KAFKA_GROUP_INSTANCE_ID.
+        losses: told what Kafka deleted before we read it.
+        retention: of the topic.
         properties: of librdkafka, further ones.
     """
 
@@ -77,10 +82,13 @@ class EventSource:
         group: str,
         topic: str,
         instance_id: str | None = None,
+        losses: Losses | None = None,
+        retention: TopicRetention | None = None,
         properties: Mapping[str, object] | None = None,
     ) -> None:
         self._topic = topic
         self._group = group
+        self._losses, self._retention = losses or Losses(group), retention
         self._before_revoke: BeforeRevoke | None = None
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
@@ -88,6 +96,8 @@ class EventSource:
         self._commits_under_way = 0
         self._said: dict[int, float] = {}
         self._held_back: set[int] = set()
+        self._astray: dict[int, float] = {}
+        """Partitions of which Kafka does not have what comes next, and when to look where they go on."""
         self._was_member = False
         self.away = False
         """Whether Kafka did not answer when it was last asked how far behind we are."""
@@ -98,7 +108,8 @@ class EventSource:
                 "group.id": group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                # It tells us, and we say what was lost before we go on at the log's start.
+                "auto.offset.reset": "error",
                 # Also makes a new owner wait for what the pod before it has open: those offsets may be about
                 # to move (KIP-447).
                 "isolation.level": "read_committed",
@@ -164,12 +175,16 @@ class EventSource:
         Raises:
             StreamSetupError: we may not read the topic or join the group.
         """
+        self._find_places()
         message = self._consumer.poll(timeout_seconds)
         if message is None:
             return None
         error = message.error()
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             self._at_end(message.partition() or 0)
+            return None
+        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._astray[message.partition() or 0] = 0.0
             return None
         if error is not None:
             self._raise_if_lasting(error)
@@ -182,13 +197,15 @@ class EventSource:
             return None
         if progress.finished_to is None:
             self._look_up_place(progress)
+        timestamp_ms = _timestamp_ms(message)
+        self._losses.fetched(progress, offset, timestamp_ms)
         return SourceMessage(
             offset,
             message.value(),
             progress,
             # What has been received is always a list of pairs; the declared type is that of what may be sent.
             headers=tuple(cast(list[tuple[str, bytes]], message.headers() or [])),
-            timestamp_ms=_timestamp_ms(message),
+            timestamp_ms=timestamp_ms,
         )
 
     def _at_end(self, partition: int) -> None:
@@ -198,8 +215,36 @@ class EventSource:
         """Return who we are in the group: a transaction that carries it fails once others have our place."""
         return self._consumer.consumer_group_metadata()
 
-    def _look_up_place(self, progress: PartitionProgress) -> None:
-        """Note what is committed of a partition that has just given its first message."""
+    def _find_places(self) -> None:
+        """Go on with partitions of which Kafka does not have what comes next."""
+        now = time.monotonic()
+        for number in [number for number, at in self._astray.items() if at <= now]:
+            self._astray[number] = now + _PLACE_SECONDS
+            progress, at = self._progress.get(number), TopicPartition(self._topic, number)
+            if progress is None:
+                del self._astray[number]
+            elif progress.next_offset is not None or self._look_up_place(progress):
+                try:
+                    low, high = self._consumer.get_watermark_offsets(at, timeout=_ENDS_SECONDS)
+                except KafkaException:
+                    continue
+                del self._astray[number]
+                # It is not being fetched any more, so it cannot be moved: take it anew, from there.
+                self._consumer.incremental_unassign([at])
+                at.offset = self._losses.go_on(progress, low, high)
+                self._consumer.incremental_assign([at])
+                if self.paused or number in self._held_back:
+                    self._consumer.pause([at])
+
+    def _note_losses(self, progress: PartitionProgress, low: int) -> None:
+        """Note what expires of a paused partition; of others we are told, once all fetched ahead is read."""
+        if not self.paused and progress.partition not in self._held_back:
+            return
+        if progress.next_offset is not None or self._look_up_place(progress):
+            self._losses.expired(progress, low)
+
+    def _look_up_place(self, progress: PartitionProgress) -> bool:
+        """Note what is committed of a partition that begins; says whether that is known now."""
         asked = [TopicPartition(progress.topic, progress.partition)]
         for _ in range(_LOOK_UP_TRIES):
             try:
@@ -210,7 +255,8 @@ class EventSource:
             if found.offset >= 0:
                 progress.begun_at = Place(found.offset, found.metadata or "")
                 progress.committed(progress.begun_at)
-            return
+            return True
+        return False
 
     @property
     def joined(self) -> bool:
@@ -268,12 +314,22 @@ class EventSource:
         for at in self._consumer.position(self._consumer.assignment()):
             low, high = self._ends(at)
             progress = self._progress.get(at.partition)
+            if progress is not None:
+                self._note_losses(progress, low)
             done = progress.finished_to if progress is not None else None
             if done is None:
                 done = at.offset if at.offset >= 0 else low
             if high >= 0:
                 lags[at.topic, at.partition] = max(0, high - done)
         return lags
+
+    def seconds_until_expiry(self) -> dict[str, float]:
+        """Return, by topic, when the oldest unfinished message may be deleted; empty where nobody knows."""
+        if self._retention is None:
+            return {}
+        self._retention.turn(time.monotonic())
+        seconds = seconds_left(self._losses.oldest_ms(), self._retention.seconds)
+        return {} if seconds is None else {self._topic: seconds}
 
     def _ends(self, at: TopicPartition) -> tuple[int, int]:
         """Return the first offset of a partition and the one after its last, as of now if the broker answers.
@@ -365,6 +421,7 @@ class EventSource:
         for progress in partitions:
             progress.revoked = True
             self._held_back.discard(progress.partition)
+            self._astray.pop(progress.partition, None)
             del self._progress[progress.partition]
         if partitions:
             _log.info(

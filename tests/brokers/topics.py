@@ -43,6 +43,13 @@ def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
 
+def delete_before(bootstrap: str, topic: str, offset: int, partition: int = 0) -> None:
+    """Move a partition's start to an offset, as retention does when a segment is too old."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    at = TopicPartition(topic, partition, offset)
+    admin.delete_records([at])[at].result(_SECONDS)
+
+
 def allow_all_but_create(bootstrap: str, user: str) -> None:
     """Let a user read and write every topic, and join every group, on a broker with an authorizer."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
