@@ -276,16 +276,23 @@ class KafkaBroker:
 _CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"  # any UUID in base64; Kafka's documentation uses this one
 
 
+_given: set[int] = set()
+"""Ports that somebody here has been given: he may listen there only later."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that are free now, all different.
+    """Return ports of 127.0.0.1 that are free now, and that this process has given to nobody else.
 
     They lie below the range that the kernel gives to outgoing connections (32768 and up on Linux): a client
     that retries while the broker is down could otherwise be given the broker's own port, and keep it.
     """
     found: list[int] = []
     for port in random.sample(range(20_000, 32_000), 1000):
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             found.append(port)
+            _given.add(port)
         if len(found) == count:
             return found
     raise SetupError("There are no free ports on 127.0.0.1 between 20000 and 32000.")
