@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -130,7 +130,7 @@ def test_our_own_secrets_are_masked_wherever_they_stand(form: str) -> None:
     assert masked.endswith(b" end")
 
 
-WAYS = {
+WAYS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "JSON": json.dumps,
     "JSON as UTF-8": lambda text: json.dumps(text, ensure_ascii=False),

@@ -22,6 +22,7 @@ from consumer.errors import (
 )
 from consumer.events import MAX_KEY_BYTES, RecordingEvent, parse_message
 from consumer.messages import OutgoingMessage, Position
+from consumer.replay_mark import ReplayMark
 from consumer.results import RECORD_OVERHEAD_BYTES
 from tests.fakes.recorded_events import EVENT_2024, EVENT_2026, README_EVENT, SECRETS, VERSIONS
 
@@ -117,6 +118,42 @@ def test_our_own_secrets_are_masked_in_payload_and_sentence() -> None:
     error = RecordingRefused("Vault refuses our-own-secret here.")
     message = _letter(b'{"x": "our-own-secret"}', error, secrets=("our-own-secret",))
     assert b"our-own-secret" not in message.value + _payload(message)
+
+
+def test_a_list_of_letters_needs_no_payload_decoded() -> None:
+    attributes = _envelope(_letter(json.dumps(README_EVENT).encode()))["deadLetter"]["attributes"]
+    assert attributes["camera"] == "highway4"
+    assert attributes["recorded"] == "2021-09-03T04:31:08Z"
+    hostile = json.loads(json.dumps(README_EVENT))
+    hostile["payload"]["metadata"] |= {"event-instancename": "x\x1b" * 500, "event-timestamp": "9" * 400}
+    hostile["date"] = 10**400
+    attributes = _envelope(_letter(json.dumps(hostile).encode()))["deadLetter"]["attributes"]
+    assert len(attributes["camera"]) <= 128
+    assert "\x1b" not in attributes["camera"]
+    assert "recorded" not in attributes
+
+
+def test_publickey_and_productid_stay_where_credentials_are_masked() -> None:
+    event = json.loads(json.dumps(EVENT_2026))
+    event["payload"]["metadata"]["password"] = "hunter22"  # the event has to be written anew for that
+    kept = json.loads(_payload(_letter(json.dumps(event).encode())))["payload"]["metadata"]
+    assert kept == EVENT_2026["payload"]["metadata"] | {"password": "***"}
+    assert {"publickey", "productid"} <= kept.keys()
+
+
+def test_a_letter_says_how_often_its_event_was_sent_again() -> None:
+    mark = ReplayMark("dead-letter", "a" * 64, 3, "2026-05-01T12:00:00Z")
+    message = _letter(json.dumps(README_EVENT).encode(), replay=mark)
+    assert _envelope(message)["deadLetter"]["attributes"]["replay"] == "3"
+    assert ReplayMark.from_headers(message.headers) == mark
+
+
+def test_a_secret_in_a_recordings_name_is_masked_there_too_and_said() -> None:
+    event = json.loads(json.dumps(README_EVENT))
+    event["payload"]["key"] = "cam/our-own-secret.mp4"
+    message = _letter(json.dumps(event).encode(), secrets=("our-own-secret",))
+    assert b"our-own-secret" not in message.value + _payload(message)
+    assert "masked" in _envelope(message)["deadLetter"]["attributes"]["payload"]
 
 
 def test_the_same_event_has_the_same_key_when_it_fails_again() -> None:
