@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from consumer import backlog, cli, diff_topic, errors, second_look, service, settings, stream
 from consumer.analysis import Analysis
 from consumer.comparison import Comparison, Side
+from consumer.dead_letter_cli import app as dead_letter_app
 from consumer.metrics import PARTS, STAGES, Metrics
 from consumer.results import frames_value
 from consumer.rollout import Rollout
@@ -117,16 +118,16 @@ def commands() -> dict[str, set[str]]:
             options = {option for parameter in each.params for option in parameter.opts}
             yield f"{prefix}{name}", {option for option in options if option.startswith("--")} | {"--help"}
 
-    model = dict(leaves("model ", model_app))
-    return {"": {"--version", "--help"}, **dict(leaves("", cli.app)), **model}
+    groups = {**dict(leaves("model ", model_app)), **dict(leaves("dead-letter ", dead_letter_app))}
+    return {"": {"--version", "--help"}, **dict(leaves("", cli.app)), **groups}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_that_is_named_exists_with_its_options(document: str) -> None:
     known = commands()
     for code in code_of(document):
-        for words in re.findall(r"(?:^|/|\s)vault-ml ((?:model )?[a-z]+\b.*|--.*)", code):
-            name = re.match(r"(?:model )?[a-z]+|", words).group()  # type: ignore[union-attr]  # may be empty
+        for words in re.findall(r"(?:^|/|\s)vault-ml ((?:model |dead-letter )?[a-z]+\b.*|--.*)", code):
+            name = re.match(r"(?:model |dead-letter )?[a-z]+|", words).group()  # type: ignore[union-attr]  # may be empty
             assert name in known or name == "model", code
             assert set(re.findall(r"--[a-z-]+", words.split("#")[0])) <= known.get(name, set()), code
 
