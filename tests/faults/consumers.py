@@ -1,0 +1,229 @@
+"""Consumers as Kubernetes keeps them: each has its variables, its small disk and its clock, and is started
+again when it ends, whoever ended it.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from consumer.errors import SetupError
+from tests.brokers.kafka import dies_with_us
+from tests.faults.lanes import Lane
+from tests.faults.planted_pod import FULL_DISK_SIGN
+from tests.pods import Pod
+
+DISK_BYTES = 8 * 1024**2
+RESTART_SECONDS = 1.0
+"""Kubernetes starts a container that ended at once, for the first time."""
+
+_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package `faketime`
+_MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
+
+
+class Consumer:
+    """One consumer, under one name or under several after another.
+
+    Args:
+        name: of its pod; a new pod in its place gets a number behind it.
+        directory: for its logs, its disk and its clock.
+        environment: its variables, but for what its place makes of them.
+        lane: how it reaches the others.
+        clock: whether its clock can be stepped.
+        mounts: whether its disk can be one that we mount; else a full disk is planted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        environment: Mapping[str, str],
+        lane: Lane,
+        *,
+        clock: bool = False,
+        mounts: bool = True,
+    ) -> None:
+        self.name, self.lane = name, lane
+        self._environment, self._mounts = dict(environment), mounts
+        self._logs, self._disk, self._clock = directory, directory / "disk", directory / "clock"
+        self._disk.mkdir(parents=True)
+        self._set_clock(0)
+        if clock:
+            self._environment |= clock_environment(self._clock)
+        self._pod: Pod | None = None
+        self.starts = self._replacements = 0
+        self._wanted = False
+        self._start_at: float | None = None
+        self._told_to_end = False
+        self.ended_by_itself: list[str] = []
+        """What its log said last, for each time that nobody had ended it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there."""
+        return self._pod is not None and self._pod.process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it says that it is ready."""
+        return self.alive and self._pod is not None and self._pod.get("/readyz")[0] == 200
+
+    def start(self) -> None:
+        """Start it; from now on it is started again when it ends."""
+        self.starts += 1
+        self._start_at, self._told_to_end, self._wanted = None, False, True
+        suffix = f"-{self._replacements}" if self._replacements else ""
+        environment = {
+            **self._environment,
+            **self.lane.environment(),
+            "POD_NAME": self.name + suffix,
+            "TMPDIR": str(self._disk),
+            FULL_DISK_SIGN: str(self._disk.parent / "full"),
+        }
+        wrapper = [*dies_with_us(), *(mount_command(self._disk) if self._mounts else ())]
+        directory = self._logs / f"start-{self.starts:03}"
+        pod = Pod(directory, environment, module="tests.faults.planted_pod", wrapper=wrapper)
+        self._pod = pod.__enter__()
+
+    def keep(self) -> None:
+        """Start it again when it has ended; to be called often."""
+        now = time.monotonic()
+        if not self._wanted or self.alive:
+            return
+        if self._start_at is None:
+            self._start_at = now + RESTART_SECONDS
+            if not self._told_to_end:
+                self.ended_by_itself.append(f"{self.name}: {self.last_words()}")
+        elif now >= self._start_at:
+            self.start()
+
+    def last_words(self) -> str:
+        """Return the last line of its log, and its exit status."""
+        assert self._pod is not None
+        lines = self._pod.log.read_text(errors="replace").splitlines() or ["(nothing)"]
+        return f"status {self._pod.process.poll()}: {lines[-1]}"
+
+    def kill(self, *, replace: bool = False) -> None:
+        """End all its processes at once, as the end of a container does; a new pod may take its place."""
+        self._told_to_end = True
+        self._replacements += replace
+        self._signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Tell it to end, as a rolling update does."""
+        self._told_to_end = True
+        if self.alive and self._pod is not None:
+            self._pod.process.terminate()
+
+    def dismiss(self) -> None:
+        """Tell it to end, and do not start it again."""
+        self._wanted = False
+        self.terminate()
+
+    def close(self) -> None:
+        """End it and wait until it has ended."""
+        self._wanted = False
+        if self._pod is not None:
+            self.thaw()
+            self._pod.__exit__(None, None, None)
+
+    def freeze(self) -> None:
+        """Stop all its processes where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return its worker processes."""
+        return [process for process in self._processes()[1:] if _is_worker(process)]
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return the resident memory of its main process, and of all its processes together."""
+        sizes = []
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                sizes.append(process.memory_info().rss)
+        return (sizes[0], sum(sizes)) if sizes else (0, 0)
+
+    def fill_disk(self) -> None:
+        """Leave no room where it puts its downloads."""
+        if not self._mounts:
+            (self._disk.parent / "full").touch()
+            return
+        with contextlib.suppress(OSError), self._filler().open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65_536))
+
+    def empty_disk(self) -> None:
+        """Give the room back."""
+        with contextlib.suppress(OSError):  # its disk goes with its processes
+            (self._filler() if self._mounts else self._disk.parent / "full").unlink(missing_ok=True)
+
+    def step_clock(self, seconds: int) -> None:
+        """Have its clock wrong by so much; the monotonic one stays as it is."""
+        self._set_clock(seconds)
+
+    def _set_clock(self, seconds: int) -> None:
+        aside = self._clock.with_suffix(".new")
+        aside.write_text(f"{seconds:+d}")
+        aside.rename(self._clock)
+
+    def _filler(self) -> Path:
+        assert self._pod is not None
+        # By way of its own view: nobody else sees what is mounted there.
+        return Path(f"/proc/{self._pod.process.pid}/root{self._disk}/filler")
+
+    def _processes(self) -> list[psutil.Process]:
+        if self._pod is None:
+            return []
+        with contextlib.suppress(psutil.Error):
+            main = psutil.Process(self._pod.process.pid)
+            return [main, *main.children(recursive=True)]
+        return []
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+
+
+def clock_environment(clock: Path) -> dict[str, str]:
+    """Return the variables that let the file `clock` say how wrong a program's clock is.
+
+    Raises:
+        SetupError: libfaketime is not there.
+    """
+    if not _FAKETIME.is_file():
+        raise SetupError("There is no libfaketime: run scripts/test, or install Debian's package faketime.")
+    return {
+        "LD_PRELOAD": str(_FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def mount_command(directory: Path) -> Sequence[str]:
+    """Return what runs a command with a small disk mounted at a directory, seen by nobody else."""
+    as_user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", "--mount", *as_user, "sh", "-c", _MOUNT, "sh", str(DISK_BYTES), str(directory)]
+
+
+def can_mount(directory: Path) -> bool:
+    """Return whether this machine lets us mount a small disk: as root, or in a user namespace."""
+    if shutil.which("unshare") is None:
+        return False
+    return psutil.Popen([*mount_command(directory), "true"], stderr=-3).wait(10.0) == 0
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
