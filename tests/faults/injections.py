@@ -37,7 +37,7 @@ class Injection:
 
 def injection_of(fault: Fault, world: Surroundings) -> Injection:
     """Return what a fault of the plan does to this world; its choice decides to what."""
-    return _MAKERS[fault.kind](fault, world)
+    return MAKERS[fault.kind](fault, world)
 
 
 def _consumer(fault: Fault, world: Surroundings) -> Consumer:
@@ -141,7 +141,7 @@ def _clock_stepped(fault: Fault, world: Surroundings) -> Injection:
     )
 
 
-_MAKERS: Mapping[str, Callable[[Fault, Surroundings], Injection]] = {
+MAKERS: Mapping[str, Callable[[Fault, Surroundings], Injection]] = {
     "worker_killed": _worker_killed,
     "consumer_killed": _of_a_consumer(Consumer.kill),
     "consumer_replaced": _of_a_consumer(lambda consumer: consumer.kill(replace=True)),
@@ -161,3 +161,4 @@ _MAKERS: Mapping[str, Callable[[Fault, Surroundings], Injection]] = {
     "disk_full": _disk_full,
     "clock_stepped": _clock_stepped,
 }
+"""By the name of the kind."""
