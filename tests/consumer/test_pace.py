@@ -16,7 +16,7 @@ def answered(seconds: float, *, held_back: bool = False) -> Requests:
 
 def one_round(pace: Pace, now: float, requests: Requests) -> float:
     """Begin as many recordings as may run, end them all, and return the time then."""
-    tickets = []
+    tickets: list[int] = []
     while pace.has_room(now) and len(tickets) < 100:
         tickets.append(int(now * 1000) * 100 + len(tickets))
         pace.begin(tickets[-1], now)
@@ -61,7 +61,7 @@ def test_it_does_not_grow_where_nobody_asks_for_more() -> None:
 def test_requests_are_shared_among_the_recordings_and_never_more_than_the_window() -> None:
     pace, now = Pace(workers=4, in_flight=4), 0.0
     for _ in range(30):
-        window, granted, ticket = int(pace.window), [], int(now) * 100
+        window, granted, ticket = int(pace.window), list[int](), int(now) * 100
         while len(granted) < 4 and pace.has_room(now):
             granted.append(pace.begin(ticket + len(granted), now))
         assert sum(granted) <= window
