@@ -19,6 +19,8 @@ from consumer.topics import Record, to_record
 
 _POLL_SECONDS = 0.2
 _ANSWER_SECONDS = 10.0
+_METADATA_SECONDS = 1.0
+"""Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 SILENCE_SECONDS = 30.0
 """How long nothing may come before the end: then the broker is away."""
 
@@ -57,6 +59,8 @@ class Past:
             | {
                 "group.id": "vault-ml-past",  # librdkafka wants one; it is not joined, nothing is committed
                 "enable.auto.commit": False,
+                # What expires between our asking and our reading is gone; what is behind it is not.
+                "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 # Control records of transactions take offsets too: the last one may never be seen.
                 "enable.partition.eof": True,
@@ -83,14 +87,14 @@ class Past:
             BrokerAway: no broker answers.
         """
         try:
-            found = self._consumer.list_topics(self.topic, timeout=_ANSWER_SECONDS).topics[self.topic]
-            if found.error is not None:
-                if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            partitions, error = self._ask_for_topic()
+            if error is not None:
+                if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
                     return []
-                raise self._named(found.error)
-            return [self._stretch(number, since) for number in sorted(found.partitions)]
-        except KafkaException as error:
-            raise self._named(error.args[0]) from error
+                raise self._named(error)
+            return [self._stretch(number, since) for number in partitions]
+        except KafkaException as failure:
+            raise self._named(failure.args[0]) from failure
 
     def read(self, stretches: Sequence[Stretch]) -> Iterator[PastRecord]:
         """Yield the messages of these stretches; those of a partition are in order.
@@ -134,6 +138,17 @@ class Past:
             raise self._named(error.args[0]) from error
         finally:
             self._consumer.unassign()
+
+    def _ask_for_topic(self) -> tuple[list[int], KafkaError | None]:
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            try:
+                found = self._consumer.list_topics(self.topic, timeout=_METADATA_SECONDS).topics[self.topic]
+                return sorted(found.partitions), found.error
+            except KafkaException:
+                self._consumer.poll(0)  # runs the error callback, which knows why nobody answers
+                if self._login_refused is not None or time.monotonic() > deadline:
+                    raise
 
     def _stretch(self, number: int, since: datetime | None) -> Stretch:
         at = TopicPartition(self.topic, number)

@@ -307,3 +307,19 @@ def test_a_missing_topic_or_variable_is_named(kafka: KafkaBroker) -> None:
     nothing = vault_ml_here("dead-letter", "list", environ={})
     assert nothing.returncode == 2
     assert [line.split()[0] for line in nothing.stderr.splitlines()] == ["QUEUE_NAME", "KAFKA_BROKER"]
+
+
+def test_a_refused_login_is_named_and_shows_no_secret(kafka: KafkaBroker) -> None:
+    environ = {
+        "QUEUE_NAME": "letters",
+        "KAFKA_BROKER": kafka.sasl_bootstrap,
+        "KAFKA_SECURITY": "SASL_PLAINTEXT",
+        "KAFKA_USERNAME": "plain-user",
+        "KAFKA_PASSWORD": "a-wrong-secret",
+    }
+    done = vault_ml_here("dead-letter", "list", environ=environ)
+    assert done.returncode == 1
+    assert "Kafka refused the login" in done.stderr
+    assert "a-wrong-secret" not in done.stdout + done.stderr
+    environ["KAFKA_PASSWORD"] = "plain-secret"
+    assert "does not exist" in vault_ml_here("dead-letter", "list", environ=environ).stderr
