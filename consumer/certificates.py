@@ -1,6 +1,6 @@
-"""Client certificates: whether one, its key and the key's password belong together, before anybody is asked."""
+"""Client certificates: whether one, its key and the key's password belong together, before anybody looks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class ClientCertificate:
 
     certificate_file: Path
     key_file: Path
-    key_password: str | None = None
+    key_password: str | None = field(default=None, repr=False)
 
 
 def problem(

@@ -2,8 +2,10 @@
 
 import logging
 from dataclasses import dataclass, field
+from ssl import get_default_verify_paths
 from typing import Any
 
+import certifi
 from confluent_kafka import KafkaError
 
 from consumer.certificates import ClientCertificate
@@ -22,7 +24,7 @@ class OAuthClient:
 
     Attributes:
         extensions: `name=value,…`, which go to the brokers beside the token.
-        ca_file: what the provider's certificate must be signed by; None for the system's.
+        ca_file: what the provider's certificate must be signed by; None for the usual ones.
     """
 
     token_url: str
@@ -41,7 +43,8 @@ class OAuthClient:
             "sasl.oauthbearer.client.secret": self.client_secret,
             "sasl.oauthbearer.scope": self.scope,
             "sasl.oauthbearer.extensions": self.extensions,
-            "https.ca.location": self.ca_file,
+            # The wheel's own default is the place of one distribution, and looking at others' fails there.
+            "https.ca.location": self.ca_file or get_default_verify_paths().cafile or certifi.where(),
         }
         return {name: value for name, value in properties.items() if value is not None}
 
@@ -87,6 +90,41 @@ class KafkaConnection:
             if self.certificate.key_password:
                 properties["ssl.key.password"] = self.certificate.key_password
         return properties
+
+
+def refusal(connection: KafkaConnection, error: KafkaError) -> str | None:
+    """Return the sentence of an error that no waiting mends: who is refused by whom, and what to look at.
+
+    librdkafka has no codes for most of them, only words (2.16).
+
+    Args:
+        connection: how the brokers are reached.
+        error: what the error callback got.
+    """
+    said = error.str()
+    if error.code() in AUTHENTICATION_FAILED:
+        if connection.oauth is None:
+            return (
+                f"Kafka refused the login: {said}. Check KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_MECHANISM and "
+                "KAFKA_SECURITY."
+            )
+        if "Failed to acquire" in said:
+            return (
+                f"There is no token for Kafka: {said}. Check KAFKA_OAUTH_TOKEN_URL, KAFKA_OAUTH_CLIENT_ID, "
+                "KAFKA_OAUTH_CLIENT_SECRET and KAFKA_OAUTH_CA_FILE."
+            )
+        return (
+            f"Kafka refused the token: {said}. Check KAFKA_OAUTH_SCOPE and KAFKA_OAUTH_EXTENSIONS, and the "
+            "issuer and audience that the brokers expect."
+        )
+    if "certificate verify failed" in said:
+        return f"The brokers' certificate is not trusted: {said}. Name its authority in KAFKA_CA_FILE."
+    if "alert" in said and ("certificate" in said or "unknown ca" in said):
+        return (
+            f"The brokers want a client certificate, and do not take ours or have none: {said}. "
+            "Check KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE."
+        )
+    return None
 
 
 def librdkafka_log() -> logging.Logger:

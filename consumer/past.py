@@ -13,7 +13,7 @@ from typing import Self
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
+from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log, refusal
 from consumer.errors import BrokerAway, StreamSetupError
 from consumer.topics import Record, to_record
 
@@ -53,7 +53,8 @@ class Past:
 
     def __init__(self, connection: KafkaConnection, topic: str) -> None:
         self.topic = topic
-        self._login_refused: str | None = None
+        self._connection = connection
+        self._refusal: str | None = None
         self._consumer = Consumer(
             connection.properties()
             | {
@@ -147,7 +148,7 @@ class Past:
                 return sorted(found.partitions), found.error
             except KafkaException:
                 self._consumer.poll(0)  # runs the error callback, which knows why nobody answers
-                if self._login_refused is not None or time.monotonic() > deadline:
+                if self._refusal is not None or time.monotonic() > deadline:
                     raise
 
     def _stretch(self, number: int, since: datetime | None) -> Stretch:
@@ -163,11 +164,8 @@ class Past:
         return Stretch(number, begin, high, low)
 
     def _named(self, error: KafkaError) -> StreamSetupError | BrokerAway:
-        if self._login_refused is not None:
-            return StreamSetupError(
-                f"Kafka refused the login: {self._login_refused}. Check KAFKA_USERNAME, KAFKA_PASSWORD, "
-                "KAFKA_MECHANISM and KAFKA_SECURITY."
-            )
+        if self._refusal is not None:
+            return StreamSetupError(self._refusal)
         if error.code() in NOT_AUTHORISED:
             return StreamSetupError(
                 f"Kafka does not let us read topic {self.topic!r}; grant DESCRIBE and READ."
@@ -178,8 +176,7 @@ class Past:
         )
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in AUTHENTICATION_FAILED:
-            self._login_refused = error.str()
+        self._refusal = refusal(self._connection, error) or self._refusal
 
 
 def _written_at(message: Message) -> datetime:

@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from consumer.connection import AUTHENTICATION_FAILED, NOT_AUTHORISED, KafkaConnection, librdkafka_log
+from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log, refusal
 from consumer.errors import BrokerAway, StreamSetupError
 from consumer.offsets import PartitionProgress, Place
 from consumer.retention import Losses, TopicRetention, seconds_left
@@ -92,7 +92,8 @@ class EventSource:
         self._before_revoke: BeforeRevoke | None = None
         self.paused = False
         """Whether fetching is paused; partitions that come meanwhile are paused too."""
-        self._login_refused: str | None = None
+        self._refusal: str | None = None
+        self._connection = connection
         self._commits_under_way = 0
         self._said: dict[int, float] = {}
         self._held_back: set[int] = set()
@@ -146,11 +147,8 @@ class EventSource:
                 return len(found.partitions), found.error
             except KafkaException as error:
                 self._consumer.poll(0)  # yields no message before joining, but runs the error callback
-                if self._login_refused:
-                    raise StreamSetupError(
-                        f"Kafka refused the login: {self._login_refused}. Check KAFKA_USERNAME, "
-                        "KAFKA_PASSWORD, KAFKA_MECHANISM and KAFKA_SECURITY."
-                    ) from error
+                if self._refusal:
+                    raise StreamSetupError(self._refusal) from error
                 if time.monotonic() > deadline:
                     raise BrokerAway(
                         f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and "
@@ -429,8 +427,7 @@ class EventSource:
             )
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in AUTHENTICATION_FAILED:
-            self._login_refused = error.str()
+        self._refusal = refusal(self._connection, error) or self._refusal
         now = time.monotonic()
         if now - self._said.get(error.code(), -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
             self._said[error.code()] = now

@@ -61,13 +61,13 @@ def triton(model_repository: Path) -> "Iterator[EmbeddedTriton]":
         yield server
 
 
-_OWN_TRITONS = dict.fromkeys(("fleet", "pods", "restricted", "served"), "triton")
+_OWN_TRITONS = dict.fromkeys(("fleet", "pods", "restricted", "secured", "served"), "triton")
 """Fixtures of single modules that start Tritons of their own."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by the servers that they ask for, so that `-m "not kafka"` leaves them out."""
-    servers = {"kafka": "kafka", "own_kafka": "kafka", "triton": "triton", **_OWN_TRITONS}
+    servers = {"kafka": "kafka", "own_kafka": "kafka", "guarded": "kafka", "triton": "triton", **_OWN_TRITONS}
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in servers:
