@@ -57,7 +57,7 @@ ToOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object for each letter.")]
 LettersArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[LETTER]...", help="Positions (0/42) or ids of letters.", show_default=False),
+    typer.Argument(metavar="LETTER", help="Positions (0/42) or ids of letters.", show_default=False),
 ]
 
 
