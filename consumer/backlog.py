@@ -32,6 +32,8 @@ class InHand:
     """When its first try began."""
     replay: ReplayMark | None = None
     """The mark of an event that was sent again."""
+    duplicate_of: Position | None = None
+    """Where the same event stood before, if this is a repetition."""
 
 
 MAX_BREAKDOWNS = 3

@@ -61,7 +61,12 @@ class Outbox:
     ) -> None:
         """Send the result of a recording, looked at or skipped; and what was compared on the way."""
         message = results.build_result(
-            recording.event, analysis, recording.position, self._settings.max_message_bytes, recording.replay
+            recording.event,
+            analysis,
+            recording.position,
+            self._settings.max_message_bytes,
+            recording.replay,
+            duplicate_of=recording.duplicate_of,
         )
         outcome, _, reason = analysis.outcome.partition(":")
         line: dict[str, object] = {

@@ -44,6 +44,7 @@ class Header:
     SATURATED = "vault-ml-saturated"
     TRUNCATED = "vault-ml-truncated"
     REPLAY = replay_mark.HEADER
+    FIRST = "vault-ml-first"
 
 
 def build_result(
@@ -52,6 +53,8 @@ def build_result(
     position: Position,
     max_bytes: int,
     replay: ReplayMark | None = None,
+    *,
+    duplicate_of: Position | None = None,
 ) -> OutgoingMessage:
     """Return the `classification` result of one event, not larger than `max_bytes`.
 
@@ -64,6 +67,7 @@ def build_result(
         position: where the event stood.
         max_bytes: the topic's `message.max.bytes`; 10,000 or more.
         replay: the mark of an event that was sent again; goes into a header.
+        duplicate_of: where the same event stood before; goes into a header.
     """
     echoed = remove_credentials(event.raw)
     ranked = sorted((d.score for frame in analysis.frames for d in frame.detections), reverse=True)
@@ -72,8 +76,9 @@ def build_result(
         frames = _best(analysis.frames, kept, ranked)
         truncation = _truncation(kept, len(ranked), whole_event=whole)
         return _message(
-            event, analysis, position, echoed=echoed, frames=frames, truncation=truncation, replay=replay
-        )
+            event, analysis, position, echoed=echoed, frames=frames, truncation=truncation, replay=replay,
+            duplicate_of=duplicate_of,
+        )  # fmt: skip
 
     def fits(kept: int) -> bool:
         return message(kept).size_bytes + RECORD_OVERHEAD_BYTES <= max_bytes
@@ -195,6 +200,7 @@ def _message(
     frames: Sequence[FrameResult],
     truncation: str | None,
     replay: ReplayMark | None,
+    duplicate_of: Position | None,
 ) -> OutgoingMessage:
     own_data = echoed.get("data")
     data = classification_data(analysis, frames)
@@ -209,6 +215,7 @@ def _message(
         Header.ID: key,
         Header.SOURCE: str(position),
         Header.OUTCOME: analysis.outcome,
+        Header.FIRST: None if duplicate_of is None else str(duplicate_of),
         Header.MODEL: f"{analysis.model_name}/{analysis.model_version}" if analysis.model_name else None,
         Header.DIGEST: analysis.model_digest or None,
         Header.FRAMES: _json(

@@ -157,6 +157,7 @@ def _serve(
             workers=settings.workers,
             requests_in_flight=settings.triton_in_flight,
             recording_deadline_seconds=settings.recording_deadline,
+            duplicate_window=settings.duplicate_window,
             shutdown_grace_seconds=settings.shutdown_grace,
         ),
         metrics=metrics,

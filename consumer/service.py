@@ -15,6 +15,7 @@ import structlog
 from consumer.analysis import Analysis
 from consumer.backlog import Backlog, InHand, next_try_at
 from consumer.backoff import jittered_wait
+from consumer.duplicates import Duplicates
 from consumer.endpoints import Health
 from consumer.errors import (
     ContractError,
@@ -76,6 +77,8 @@ class ServiceLimits:
     """Requests to Triton that one recording may have under way."""
     recording_deadline_seconds: float
     shutdown_grace_seconds: float
+    duplicate_window: int = 0
+    """Recordings that are remembered, so that their events are looked at once."""
 
 
 class Service:
@@ -108,6 +111,7 @@ class Service:
         self._backlog = Backlog()
         self._pace = Pace(workers=limits.workers, in_flight=limits.requests_in_flight)
         self._calm_turn = 0
+        self._duplicates = Duplicates(limits.duplicate_window)
         self._rng = random.Random()  # noqa: S311  jitter, not cryptography
         self._lag_read_at = 0.0
         self._outage_since: float | None = None
@@ -153,7 +157,8 @@ class Service:
             self._take_in(message, time.monotonic())
 
     def _may_fetch(self, now: float) -> bool:
-        if len(self._backlog) + self._outbox.undelivered >= max(MAX_IN_HAND, 4 * self._limits.workers):
+        in_hand = len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
+        if in_hand >= max(MAX_IN_HAND, 4 * self._limits.workers):
             return False
         if self._gate.closed:
             # Another recording may tell more where only recordings fail; and somebody must make the probe.
@@ -182,16 +187,29 @@ class Service:
                 payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
             recording = InHand(entry, position, progress, now, payload, replay=replay)
             if entry.skip_reason is None:
-                self._backlog.wait(recording, now)
+                self._meet(recording, now)
             else:
                 self._outbox.publish(recording, Analysis.skipped(entry.skip_reason), Costs())
+
+    def _meet(self, recording: InHand, now: float) -> None:
+        """Put a recording in line, unless its event has been here before."""
+        if self._duplicates.meet(recording):
+            self._backlog.wait(recording, now)
+        elif recording.duplicate_of is not None:
+            self._outbox.publish(recording, Analysis.skipped("duplicate"), Costs())
+
+    def _let_go(self, recording: InHand, *, answered: bool) -> None:
+        """Forget what is remembered of a recording that has its outcome, or is somebody else's now."""
+        self._gate.forget(str(recording.position))
+        for repeated in self._duplicates.ended(recording, answered=answered):
+            self._meet(repeated, time.monotonic())
 
     # Work: from the backlog to the workers and back.
 
     def _dispatch(self) -> None:
         now = time.monotonic()
         for dropped in self._backlog.drop_waiting(revoked_only=True):
-            self._gate.forget(str(dropped.position))
+            self._let_go(dropped, answered=False)
             self._metrics.given_back()
         if self._gate.closed:
             if self._gate.probe_due(now) and self._backlog.running == 0 and self._backlog.waiting > 0:
@@ -219,7 +237,7 @@ class Service:
             refused = self._note_pace(ticket, report, time.monotonic())
             if recording.progress.revoked:
                 # Its partition was taken away meanwhile: the new owner looks at it again.
-                self._gate.forget(str(recording.position))
+                self._let_go(recording, answered=False)
                 continue
             if refused:
                 self._wait_for_room(recording, report, time.monotonic())
@@ -250,8 +268,8 @@ class Service:
         now = time.monotonic()
         if isinstance(report.result, Analysis):
             self._gate.answered(now, inferred=bool(report.result.model_version))
-            self._gate.forget(str(recording.position))
             self._outbox.publish(recording, report.result, report.costs, report.trial)
+            self._let_go(recording, answered=True)
             return
         error = report.result
         if isinstance(error, WorkerDied):
@@ -284,8 +302,8 @@ class Service:
     def _bury(
         self, recording: InHand, report: Report, error: VaultMLError, *, exhausted: bool = False
     ) -> None:
-        self._gate.forget(str(recording.position))
         self._outbox.bury(recording, error, report.costs, exhausted=exhausted)
+        self._let_go(recording, answered=False)
 
     def _next_try_at(self, recording: InHand, now: float) -> float | None:
         return next_try_at(
@@ -311,7 +329,7 @@ class Service:
         self._source.pause()
         given_back = self._backlog.drop_waiting(revoked_only=False)
         self._work_off(lambda: self._backlog.running > 0, None, deadline)
-        unfinished = len(given_back) + len(self._backlog)
+        unfinished = len(given_back) + len(self._backlog) + self._duplicates.waiting
         self._metrics.given_back(unfinished)
         _log.info("stopping", given_back=unfinished)
 
@@ -331,7 +349,8 @@ class Service:
     def _say_how_it_stands(self) -> None:
         self._health.beat()
         cause = self._gate.cause
-        self._metrics.in_flight(len(self._backlog) + self._outbox.undelivered)
+        in_hand = len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
+        self._metrics.in_flight(in_hand)
         self._metrics.triton_pace(self._pace.window, self._pace.latency_ratio)
         away = cause.part if cause is not None else None
         for part in PARTS:
