@@ -43,7 +43,6 @@ from consumer.transfer import (
 )
 
 MAX_REDIRECTS = 5
-_PING_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +57,8 @@ class VaultSettings:
         ca_file: certificates to trust beside the usual ones; PEM.
         signed_url_hosts: hosts (or `host:port`) to which links in events may lead, beside Vault's own.
         connect_timeout_seconds, read_timeout_seconds: for one connection and for one silence on it.
-        download_deadline_seconds: for everything that `fetch` does.
+        ping_deadline_seconds: for one ping, however slowly its answer drips.
+        download_deadline_seconds: for everything that `fetch` does but its pings.
         max_recording_bytes: a larger recording is not fetched.
     """
 
@@ -69,6 +69,7 @@ class VaultSettings:
     signed_url_hosts: tuple[str, ...] = ()
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
+    ping_deadline_seconds: float = 10.0
     download_deadline_seconds: float = 120.0
     max_recording_bytes: int = 2 * 1024**3
 
@@ -236,12 +237,18 @@ class VaultClient:
 
     def _ping(self, base: str) -> VaultAway | None:
         """Return why this base does not answer as Vault does, or None."""
+        seconds = self._settings.ping_deadline_seconds
         try:
-            with self._ask("POST", f"{base}/ping", self._keys, _PING_SECONDS) as response:
+            with (
+                self._guard.deadline(seconds) as passed,
+                self._ask("POST", f"{base}/ping", self._keys, seconds) as response,
+            ):
                 status, kind = response.status_code, response.headers.get("Content-Type", "")
                 target = redirect_target(response)
         except RecordingError as error:
             return VaultAway(f"Vault does not answer at {base}: {error}")
+        if passed.is_set():  # headers that are cut off look complete
+            return VaultAway(f"Vault does not answer at {base}: its ping took longer than {seconds:g} s.")
         if target is not None:
             return VaultAway(
                 f"{base}/ping leads on to another place: set VAULT_API_URL to {mask_links(target)}."

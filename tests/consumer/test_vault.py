@@ -287,14 +287,45 @@ def test_a_body_that_always_breaks_off_may_heal(vault: FaultyVault, downloads: P
 @pytest.mark.timeout(60)  # without the deadline, these last for ever
 @pytest.mark.parametrize(
     "fault",
-    [faulty_vault.drip_body, faulty_vault.drip_body_without_length, faulty_vault.drip_headers],
-    ids=["body", "body without length", "headers"],
+    [
+        faulty_vault.drip_body,
+        faulty_vault.drip_body_without_length,
+        faulty_vault.drip_headers,
+        faulty_vault.continue_for_ever,
+    ],
+    ids=["body", "body without length", "headers", "100 Continue"],
 )
 def test_a_dripping_download_ends_at_the_deadline(vault: FaultyVault, downloads: Path, fault: Fault) -> None:
     vault.faults["GET /storage/signed"] = vault.faults["GET /storage/blob"] = fault
     failure = _failure(vault, downloads, download_deadline_seconds=0.5)
     assert type(failure) is RecordingUnavailable
     assert "not finished within 0.5 s" in str(failure)
+
+
+@pytest.mark.timeout(60)  # without the deadline, these last for ever
+@pytest.mark.parametrize(
+    "fault",
+    [faulty_vault.drip_headers, faulty_vault.continue_for_ever, faulty_vault.silence],
+    ids=["headers", "100 Continue", "silence"],
+)
+def test_a_ping_that_drips_is_a_vault_that_is_away(vault: FaultyVault, fault: Fault) -> None:
+    vault.faults["POST /ping"] = fault
+    with _client(vault, ping_deadline_seconds=0.5) as client, pytest.raises(VaultAway) as failure:
+        client.ping()
+    assert "does not answer" in str(failure.value)
+
+
+@pytest.mark.timeout(60)  # without a limit, these fill the memory
+@pytest.mark.parametrize(
+    "fault", [faulty_vault.flood_of_headers, faulty_vault.endless_header], ids=["many", "long"]
+)
+def test_headers_without_end_are_not_read_to_the_end(
+    vault: FaultyVault, downloads: Path, fault: Fault
+) -> None:
+    vault.faults["GET /storage/signed"] = vault.faults["GET /storage/blob"] = fault
+    failure = _failure(vault, downloads)
+    assert isinstance(failure, RecordingUnavailable)
+    assert "failed or broke off" in str(failure)
 
 
 def test_silence_ends_at_the_read_time_out(vault: FaultyVault, downloads: Path) -> None:
@@ -321,8 +352,9 @@ def test_the_client_goes_on_after_a_deadline(vault: FaultyVault, downloads: Path
         faulty_vault.answer(b"  <html>"),
         faulty_vault.answer(b'<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>'),
         faulty_vault.answer(b'{"message": "try later"}', Content_Type="application/json"),
+        faulty_vault.endless(Content_Type="text/html"),
     ],
-    ids=["html", "html by content", "xml", "json"],
+    ids=["html", "html by content", "xml", "json", "endless html"],
 )
 def test_a_page_is_not_taken_for_a_recording(vault: FaultyVault, downloads: Path, fault: Fault) -> None:
     vault.faults["GET /storage/signed"] = vault.faults["GET /storage/blob"] = fault

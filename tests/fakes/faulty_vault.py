@@ -170,6 +170,26 @@ def drip_headers(handler: FaultyHandler) -> None:
         handler.wfile.write(b"a")
 
 
+def continue_for_ever(handler: FaultyHandler) -> None:
+    """Promise an answer again and again (100 Continue) and never come to it."""
+    while not handler.faulty.ending.is_set():
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def flood_of_headers(handler: FaultyHandler) -> None:
+    """Send headers for as long as somebody takes them."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while not handler.faulty.ending.is_set():
+        handler.wfile.write(b"X-More: " + b"a" * 1000 + b"\r\n")
+
+
+def endless_header(handler: FaultyHandler) -> None:
+    """Send one header for as long as somebody takes it."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not handler.faulty.ending.is_set():
+        handler.wfile.write(b"a" * 65536)
+
+
 def silence(handler: FaultyHandler) -> None:
     """Take the request and say nothing."""
     handler.faulty.ending.wait()
