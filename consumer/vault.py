@@ -235,20 +235,24 @@ class VaultClient:
     def _save(self, response: requests.Response, file: BinaryIO, who: str) -> None:
         save_recording(response, file, who=who, max_bytes=self._settings.max_recording_bytes)
 
+    def _answer_to_ping(self, base: str) -> tuple[int, str, str | None]:
+        """Return status and kind of the answer, and where it leads on to."""
+        seconds = self._settings.ping_deadline_seconds
+        with (
+            self._guard.deadline(seconds) as passed,
+            self._ask("POST", f"{base}/ping", self._keys, seconds) as response,
+        ):
+            answer = response.status_code, response.headers.get("Content-Type", ""), redirect_target(response)
+        if passed.is_set():  # headers that are cut off look complete
+            raise RecordingUnavailable(f"it took longer than {seconds:g} s.")
+        return answer
+
     def _ping(self, base: str) -> VaultAway | None:
         """Return why this base does not answer as Vault does, or None."""
-        seconds = self._settings.ping_deadline_seconds
         try:
-            with (
-                self._guard.deadline(seconds) as passed,
-                self._ask("POST", f"{base}/ping", self._keys, seconds) as response,
-            ):
-                status, kind = response.status_code, response.headers.get("Content-Type", "")
-                target = redirect_target(response)
+            status, kind, target = self._answer_to_ping(base)
         except RecordingError as error:
             return VaultAway(f"Vault does not answer at {base}: {error}")
-        if passed.is_set():  # headers that are cut off look complete
-            return VaultAway(f"Vault does not answer at {base}: its ping took longer than {seconds:g} s.")
         if target is not None:
             return VaultAway(
                 f"{base}/ping leads on to another place: set VAULT_API_URL to {mask_links(target)}."
