@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, BinaryIO
 
-from consumer.errors import RecordingEncrypted, RecordingUnfinished
+from consumer.claims import MAX_SAMPLES, claimed_samples
+from consumer.errors import RecordingEncrypted, RecordingTooLarge, RecordingUnfinished
 from consumer.media import Media
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ ENCRYPTED_MAGIC = b"Salted__"
 MP4_BOXES = frozenset(
     [b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"sidx", b"pdin", b"uuid"]
 )
-_MAX_BOXES = 100_000
-"""Days of three-second fragments; a file with more is hostile, and the walk stops without a verdict."""
-_CHUNK_BYTES = 1 << 20
+MAX_BOXES = 1_000_000
+"""Two weeks of three-second fragments, or nine hours of a fragment for each picture."""
+MAX_GAPS = 1000
+"""Damaged places that are stepped over; what lies behind the last of them is not looked at."""
+_SEARCH_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,13 @@ class Layout:
     is_mp4: the file begins with an MP4 box; when False, the demuxer finds out what it is.
     truncated: the last box claims more bytes than the file holds.
     gaps: byte ranges [start, stop) in which a box should begin and none does, up to the next that does.
+    tail: where the last bytes begin in which nothing was found to read; None where there are none.
     """
 
     is_mp4: bool
     truncated: bool
     gaps: tuple[tuple[int, int], ...] = ()
+    tail: int | None = None
 
 
 def inspect(media: Media) -> Layout:
@@ -47,14 +53,20 @@ def inspect(media: Media) -> Layout:
     Raises:
         RecordingEncrypted: the file begins with `Salted__`.
         RecordingUnfinished: an MP4 without `moov`: still being written, or its writer crashed.
+        RecordingTooLarge: more than MAX_BOXES boxes, or tables that count more than MAX_SAMPLES samples.
+        RecordingUndecodable: tables that cannot be read without unpacking them.
     """
     kinds: set[bytes] = set()
     gaps: list[tuple[int, int]] = []
-    offset = 0
+    tail: int | None = None
+    offset = boxes = samples = 0
     with media.open() as file:
-        for _ in range(_MAX_BOXES):
-            if offset >= media.size_bytes:
-                break
+        while offset < media.size_bytes:
+            boxes += 1
+            if boxes > MAX_BOXES:
+                raise RecordingTooLarge(
+                    f"{media.name} has more than {MAX_BOXES} boxes: it is not read through."
+                )
             file.seek(offset)
             head = file.read(16)
             if offset == 0:
@@ -66,34 +78,45 @@ def inspect(media: Media) -> Layout:
                     return Layout(is_mp4=False, truncated=False)
             size = _box_size(head, remaining=media.size_bytes - offset)
             if size is None:
-                following = _next_fragment(file, offset, media.size_bytes)
-                if following is None:
-                    break  # padding, or what no reader could use
+                following = _next_fragment(file, offset, media.size_bytes) if len(gaps) < MAX_GAPS else None
+                if following is None:  # padding, or what no reader could use
+                    tail = offset
+                    break
                 gaps.append((offset, following))
                 offset = following
                 continue
             kinds.add(head[4:8])
+            if head[4:8] != b"mdat":
+                stop = min(offset + size, media.size_bytes)
+                samples += claimed_samples(file, offset, stop, media.name)
+                if samples > MAX_SAMPLES:
+                    raise RecordingTooLarge(
+                        f"{media.name} claims to hold {samples} samples; at most {MAX_SAMPLES} are read."
+                    )
             offset += size
     if kinds and b"moov" not in kinds:
         raise RecordingUnfinished(
             f"{media.name} has no moov box: it is still being written, or its writer stopped before the end."
         )
-    return Layout(is_mp4=bool(kinds), truncated=offset > media.size_bytes, gaps=tuple(gaps))
+    return Layout(is_mp4=bool(kinds), truncated=offset > media.size_bytes, gaps=tuple(gaps), tail=tail)
 
 
-def open_mended(media: Media, gaps: tuple[tuple[int, int], ...]) -> BinaryIO:
-    """Open a recording so that each gap reads as a `free` box, and a demuxer goes on behind it."""
-    if not gaps:
+def open_mended(media: Media, layout: Layout) -> BinaryIO:
+    """Open a recording so that a demuxer sees the boxes that the walk saw: all else reads as `free` boxes."""
+    hidden = layout.gaps
+    if layout.tail is not None and media.size_bytes - layout.tail >= 8:
+        hidden += ((layout.tail, media.size_bytes),)
+    if not hidden:
         return media.open()
-    return BufferedReader(_Mended(media.open(), gaps), _CHUNK_BYTES)
+    return BufferedReader(_Mended(media.open(), hidden), _BUFFER_BYTES)
 
 
 class _Mended(RawIOBase):
     """A reader that lays the head of a `free` box over the beginning of each gap."""
 
-    def __init__(self, file: BinaryIO, gaps: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, file: BinaryIO, hidden: tuple[tuple[int, int], ...]) -> None:
         self._file = file
-        self._heads = {start: (stop - start).to_bytes(4, "big") + b"free" for start, stop in gaps}
+        self._heads = {start: _free_head(stop - start) for start, stop in hidden}
 
     def readable(self) -> bool:
         return True
@@ -132,12 +155,18 @@ def _box_size(head: bytes, remaining: int) -> int | None:
     return size if size >= 8 else None
 
 
+def _free_head(size_bytes: int) -> bytes:
+    if size_bytes < 1 << 32:
+        return size_bytes.to_bytes(4, "big") + b"free"
+    return (1).to_bytes(4, "big") + b"free" + size_bytes.to_bytes(8, "big")
+
+
 def _next_fragment(file: BinaryIO, start: int, size_bytes: int) -> int | None:
     """Find where the next `moof` or `mdat` begins that fits into the file, at least 8 bytes on."""
     overlap = 8  # a box's head may lie across two chunks
-    for chunk_start in range(start + 8, size_bytes, _CHUNK_BYTES):
+    for chunk_start in range(start + 8, size_bytes, _SEARCH_BYTES):
         file.seek(chunk_start)
-        chunk = file.read(_CHUNK_BYTES + overlap)
+        chunk = file.read(_SEARCH_BYTES + overlap)
         for match in re.finditer(rb"moof|mdat", chunk):
             head = match.start() - 4
             if (

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 import av
 import numpy as np
@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from consumer.claims import MAX_SAMPLES
 from consumer.errors import RecordingTooLarge, RecordingUndecodable
 from consumer.sampling import Timeline
 
@@ -23,8 +24,20 @@ if TYPE_CHECKING:  # PyAV's classes are generic to type checkers only
 else:
     VideoPacket = Packet
 
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,asf"
-"""Self-contained containers only: a playlist (HLS, DASH, concat) would make libav open what it names."""
+_MP4_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2"
+_OTHER_FORMATS = "matroska,webm,avi,mpegts,flv,asf"
+"""Self-contained containers only: a playlist (HLS, DASH, concat) would make libav open what it names.
+
+What does not begin with a box is not opened as an MP4: nobody has looked into its tables."""
+
+_CODECS = frozenset(
+    ["h264", "hevc", "mjpeg", "mpeg4", "mpeg2video", "mpeg1video", "h263", "vp8", "vp9", "libdav1d", "av1"]
+)
+"""Decoders of what cameras write. libav has some 300 more for video: old, slow, or hardly looked after."""
+_AUDIO_CODECS = frozenset(
+    ["aac", "mp3float", "mp2float", "pcm_mulaw", "pcm_alaw", "pcm_s16le", "opus", "ac3"]
+)
+"""Never decoded; without them libav would look for what it cannot know in the first seconds of sound."""
 
 _MAX_DEMUX_ERRORS = 100
 _BEFORE_EVERYTHING = -(2**62)
@@ -43,20 +56,25 @@ class Scan:
     error: str | None
 
 
-def open_container(name: str, file: BinaryIO, max_pixels: int) -> InputContainer:
+def open_container(name: str, file: BinaryIO, max_pixels: int, *, is_mp4: bool) -> InputContainer:
     """Open a recording's container; pictures beyond max_pixels are refused by the decoder too.
 
     Raises:
-        RecordingUndecodable: not a video in a container that we know.
+        RecordingUndecodable: not a video in a container that we know, or it wants another file opened.
     """
+
+    def nothing_else(url: str, flags: int, options: dict[str, str]) -> NoReturn:
+        raise RecordingUndecodable(f"{name} refers to another file or address, which is never opened.")
+
     options = {
-        "format_whitelist": _FORMATS,
+        "format_whitelist": _MP4_FORMATS if is_mp4 else _OTHER_FORMATS,
+        "codec_whitelist": ",".join(sorted(_CODECS | _AUDIO_CODECS)),
         "max_pixels": str(max_pixels),
         "fpsprobesize": "0",  # libav would decode frames to guess a frame rate; the packets have times
         "advanced_editlist": "0",  # MP4: everything that is in the file counts, also what an edit cut away
     }
     try:
-        return av.open(file, mode="r", options=options, metadata_errors="replace")
+        return av.open(file, mode="r", options=options, metadata_errors="replace", io_open=nothing_else)
     except FFmpegError as error:
         raise RecordingUndecodable(f"{name} cannot be opened as a video: {error.strerror}.") from error
 
@@ -76,6 +94,8 @@ def video_stream(name: str, container: InputContainer, max_pixels: int) -> Video
     decoder = stream.codec_context
     if decoder is None or not decoder.is_decoder:
         raise RecordingUndecodable(f"{name} has a video track in a codec that cannot be decoded here.")
+    if decoder.name not in _CODECS:
+        raise RecordingUndecodable(f"{name} has a video track in {decoder.name}, which is not decoded here.")
     if decoder.width * decoder.height > max_pixels:
         raise RecordingTooLarge(
             f"{name} has pictures of {decoder.width}x{decoder.height}, over the limit of {max_pixels} pixels."
@@ -92,12 +112,18 @@ def display_time(packet: VideoPacket) -> int | None:
     return packet.pts if packet.pts is not None else packet.dts
 
 
-def scan(container: InputContainer, stream: VideoStream) -> Scan:
-    """Read through all packets once; holds 8 bytes per packet, a fraction of what libav's own index takes."""
+def scan(name: str, container: InputContainer, stream: VideoStream) -> Scan:
+    """Read through all packets once; holds 8 bytes per packet, a fraction of what libav's own index takes.
+
+    Raises:
+        RecordingTooLarge: more than MAX_SAMPLES packets.
+    """
     times, keyframe_times, errors = array("q"), array("q"), list[str]()
     packets, end = 0, -(2**62)
     for packet in _read(container, stream, errors):
         packets += 1
+        if packets > MAX_SAMPLES:
+            raise RecordingTooLarge(f"{name} has more than {MAX_SAMPLES} pictures: it is not read through.")
         time = display_time(packet)
         if time is None:
             continue

@@ -38,13 +38,18 @@ class Stretch:
 
     start, stop: the stretch is [start, stop).
     target: display time of the frame to prefer: the keyframe, else the frame, nearest the middle.
-    keyframes: display times of the keyframes inside, nearest the middle first.
+    keyframes: display times of the keyframes inside, nearest the middle first. Of more than
+        MAX_KEYFRAMES, half are the nearest, and half are spread over the others.
     """
 
     start: int
     stop: int
     target: int
     keyframes: tuple[int, ...]
+
+
+MAX_KEYFRAMES = 100
+"""Of a stretch, that are tried one by one where others are damaged: a hostile file may have a million."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def alternatives(timeline: Timeline, stretch: Stretch) -> list[Run]:
     """
     others = [Run(time, (replace(stretch, target=time),)) for time in stretch.keyframes[1:]]
     if stretch.keyframes:
-        before = timeline.keyframe_before(min(stretch.keyframes) - 1)
+        first = _between(timeline.keyframe_times, stretch.start, stretch.stop)[0]
+        before = timeline.keyframe_before(int(first) - 1)
         if before is not None:
             others.append(Run(before, (stretch,)))
     return others
@@ -122,6 +128,10 @@ def _stretch(timeline: Timeline, start: int, stop: int) -> Stretch:
     keyframes = _between(timeline.keyframe_times, start, stop)
     if len(keyframes) > 0:
         nearest_first = keyframes[np.argsort(np.abs(keyframes - middle), kind="stable")]
+        if len(nearest_first) > MAX_KEYFRAMES:
+            half = MAX_KEYFRAMES // 2
+            spread = np.linspace(half, len(nearest_first) - 1, half, dtype=np.int64)
+            nearest_first = nearest_first[[*range(half), *spread]]
         return Stretch(start, stop, int(nearest_first[0]), tuple(nearest_first.tolist()))
     inside = _between(timeline.times, start, stop)
     return Stretch(start, stop, int(inside[np.argmin(np.abs(inside - middle))]), ())

@@ -48,15 +48,15 @@ def open_recording(media: Media, *, max_pixels: int = MAX_PIXELS) -> Iterator["R
 
     Raises:
         RecordingEncrypted, RecordingUnfinished: as `consumer.boxes.inspect` says.
-        RecordingTooLarge: a picture has more than max_pixels pixels.
+        RecordingTooLarge: a picture has more than max_pixels pixels, or there are too many of them.
         RecordingUndecodable: not a video, no video track, a codec that we do not have, or no keyframe.
     """
     if media.size_bytes == 0:
         raise RecordingUndecodable(f"{media.name} holds no bytes.")
     layout = inspect(media)
     with (
-        open_mended(media, layout.gaps) as file,
-        open_container(media.name, file, max_pixels) as container,
+        open_mended(media, layout) as file,
+        open_container(media.name, file, max_pixels, is_mp4=layout.is_mp4) as container,
     ):
         yield Recording(media.name, container, layout, max_pixels=max_pixels)
 
@@ -76,7 +76,7 @@ class Recording:
         stream = video_stream(name, container, max_pixels)
         decoder = stream.codec_context
         self.codec, self.width, self.height = decoder.name, decoder.width, decoder.height
-        self._scan = scan(container, stream)
+        self._scan = scan(name, container, stream)
         self._timeline = self._scan.timeline
         if len(self._timeline.times) == 0:
             raise RecordingUndecodable(f"{name} has a video track without any picture.")

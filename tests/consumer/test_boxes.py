@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.boxes import inspect, open_mended
+from consumer.boxes import Layout, inspect, open_mended
 from consumer.errors import RecordingEncrypted, RecordingUnfinished
 from consumer.media import FileMedia
 from tests import clips
@@ -97,7 +97,7 @@ def test_a_hole_between_boxes_is_a_gap_that_ends_where_the_next_fragment_begins(
 def test_a_mended_recording_reads_the_same_wherever_one_begins(start: int, length: int, chunk: int) -> None:
     data = bytes(range(60))
     mended = data[:20] + (15).to_bytes(4, "big") + b"free" + data[28:]
-    with open_mended(_InMemory(data), ((20, 35),)) as file:
+    with open_mended(_InMemory(data), Layout(is_mp4=True, truncated=False, gaps=((20, 35),))) as file:
         file.seek(start)
         assert file.read(length) == mended[start : start + length]
         file.seek(0)
