@@ -16,6 +16,7 @@ from rich.console import Console
 from consumer import __version__, logs
 from consumer.dead_letter_cli import app as dead_letter_app
 from consumer.errors import SettingsError, SetupError, VaultMLError
+from consumer.limits import seal
 from consumer.media import FileMedia
 from consumer.replay_cli import replay
 from consumer.results import Format
@@ -43,6 +44,7 @@ Clips = Annotated[list[Path], typer.Argument(help="Video files.", show_default=F
 
 def main() -> None:
     """Run the command line; an error of ours is one sentence and an exit status, not a traceback."""
+    seal()
     try:
         app.add_typer(model_app, name="model", help="Fetch, export and publish models.")
         app.add_typer(dead_letter_app, name="dead-letter", help="See what failed and why; send it again.")
@@ -133,7 +135,7 @@ def detect(
     """Look at local recordings; print one JSON line for each. Exit status 1 when any of them failed."""
     from consumer import detect as local
     from consumer import settings
-    from consumer.parts import BACKSTOP_SECONDS, detector_settings
+    from consumer.parts import BACKSTOP_SECONDS, detector_settings, worker_limits
 
     given = {
         "TRITON_URL": ("--triton", triton),
@@ -159,6 +161,7 @@ def detect(
             worker,
             workers=min(loaded.workers, len(clips)),
             time_limit_seconds=loaded.recording_time_limit + BACKSTOP_SECONDS,
+            limits=worker_limits(loaded),
             finished=lambda clip: bar.advance(bar.task_ids[0]),
         )
         for (clip, result), name in zip(results, names, strict=True):

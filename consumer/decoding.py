@@ -12,11 +12,15 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from consumer.limits import blame_memory
 from consumer.packets import VideoPacket, display_time, packets_from
 from consumer.sampling import Run, Timeline
 
 _MAY_SHOW_NOTHING = frozenset(["vp8", "vp9", "av1", "libdav1d"])
 """Decoders for which a sound packet may hold no picture to show."""
+
+_LARGEST_PIXEL_BYTES = 6
+"""Three samples of 16 bits: what a decoder asks for at once is a picture."""
 
 
 class Fate(IntEnum):
@@ -102,7 +106,8 @@ class Decoding:
             unseen.add(fed)
         try:
             pictures = self._decoder.decode(packet)
-        except FFmpegError:
+        except FFmpegError as error:
+            blame_memory(error, _LARGEST_PIXEL_BYTES * self._decoder.width * self._decoder.height)
             if fed is not None:
                 unseen.discard(fed)
                 self._note(fed, Fate.UNDECODABLE)

@@ -12,6 +12,7 @@ from typing import Any
 from consumer.analysis import Analysis
 from consumer.annotate import write_annotated_frames
 from consumer.errors import VaultMLError
+from consumer.limits import WorkerLimits
 from consumer.events import RecordingEvent
 from consumer.media import Media
 from consumer.messages import Position
@@ -29,6 +30,7 @@ def detect(
     *,
     workers: int,
     time_limit_seconds: float,
+    limits: WorkerLimits | None = None,
     finished: Callable[[Path], None] = lambda clip: None,
 ) -> Iterator[tuple[Path, Analysis | VaultMLError]]:
     """Look at local recordings and yield what each came to, in the order given.
@@ -38,9 +40,12 @@ def detect(
         settings: without Vault.
         workers: processes.
         time_limit_seconds: for one recording.
+        limits: for one worker.
         finished: called as each recording is done, in any order.
     """
-    with WorkerPool(partial(work, settings), workers=workers, time_limit_seconds=time_limit_seconds) as pool:
+    with WorkerPool(
+        partial(work, settings), workers=workers, time_limit_seconds=time_limit_seconds, limits=limits
+    ) as pool:
         waiting = iter(enumerate(clips))
         done: dict[int, Analysis | VaultMLError] = {}
         for number, clip in enumerate(clips):

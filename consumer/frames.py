@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from consumer.contract import PAD_YUV, Resize
 from consumer.detections import Placement
 from consumer.errors import RecordingUndecodable
+from consumer.limits import blame_memory
 
 UInt8Array = npt.NDArray[np.uint8]
 Planes = tuple[UInt8Array, UInt8Array, UInt8Array]
@@ -158,6 +159,7 @@ def _to_planar_8_bit(picture: VideoFrame) -> VideoFrame:
             format="yuv420p", src_color_range=colour_range, dst_color_range=colour_range, threads=1
         )
     except FFmpegError as error:
+        blame_memory(error, 2 * picture.width * picture.height)
         raise RecordingUndecodable(
             f"Pictures in the pixel format {picture.format.name} cannot be converted for the model."
         ) from error

@@ -73,6 +73,15 @@ class DetectSettings(TritonAccessSettings):
             default_words="the CPUs that the pod may use",
         ),
     ] = Field(default_factory=usable_cpus)
+    worker_memory: Annotated[
+        setting_types.Bytes,
+        Field(ge=256 * 1024**2),
+        Variable(
+            "How much memory a worker may take; one that takes more is replaced. 4K needs up to 450 MiB.",
+            "bytes, at least 256MiB, such as 1073741824 or 1GiB",
+            unit="bytes",
+        ),
+    ] = 1024**3
     recording_time_limit: Annotated[
         setting_types.Seconds,
         Variable(

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from consumer.analysis import Analysis
-from consumer.errors import Part
+from consumer.errors import Part, WorkerDied, WorkerTooLarge
 from consumer.label_values import NUMBER, FewValues
 from consumer.trial_metrics import TrialMetrics
 
@@ -84,8 +84,20 @@ class Metrics:
         )
         self._worker_restarts = Counter(
             "vault_ml_worker_restarts",
-            "Worker processes that died or hung and were replaced.",
+            "Worker processes that died, hung or grew too large and were replaced, by reason.",
+            ["reason"],
             registry=registry,
+        )
+        self._worker_memory = Gauge(
+            "vault_ml_worker_memory_bytes", "Resident memory of the largest worker now.", registry=registry
+        )
+        self._held = Gauge(
+            "vault_ml_held",
+            "Messages fetched, from the first unfinished one of each partition on.",
+            registry=registry,
+        )
+        self._held_bytes = Gauge(
+            "vault_ml_held_bytes", "Outcomes that wait for the messages before them.", registry=registry
         )
         self._window = Gauge(
             "vault_ml_triton_window", "Requests that the pod may have at Triton at a time.", registry=registry
@@ -140,6 +152,8 @@ class Metrics:
             self._outage.labels(part)
         for end in ("committed", "aborted"):
             self._transactions.labels(end)
+        for kind in (WorkerDied, WorkerTooLarge):
+            self._worker_restarts.labels(kind.reason)
 
     def recording_finished(
         self, outcome: str, reason: str = "", seconds: Mapping[str, float] | None = None
@@ -205,9 +219,13 @@ class Metrics:
         """Count a failed try that is made again."""
         self._retries.labels(self._retry_reasons(reason)).inc()
 
-    def worker_replaced(self) -> None:
-        """Count a worker process that died or hung."""
-        self._worker_restarts.inc()
+    def worker_replaced(self, reason: str) -> None:
+        """Count a worker process that died, hung (`worker_died`) or grew too large (`worker_too_large`)."""
+        self._worker_restarts.labels(reason).inc()
+
+    def worker_memory(self, largest_bytes: int) -> None:
+        """Say how much memory the largest worker has now."""
+        self._worker_memory.set(largest_bytes)
 
     def given_back(self, events: int = 1) -> None:
         """Count events given back unfinished, on a rebalance or at the end."""
@@ -216,6 +234,11 @@ class Metrics:
     def in_flight(self, recordings: int) -> None:
         """Say how many recordings are taken and not confirmed."""
         self._in_flight.set(recordings)
+
+    def held(self, messages: int, size_bytes: int) -> None:
+        """Say how many messages lie behind unfinished ones, and how large the outcomes are that wait."""
+        self._held.set(messages)
+        self._held_bytes.set(size_bytes)
 
     def lag(self, messages: Mapping[tuple[str, int], int]) -> None:
         """Say how far behind each assigned partition is; one that is not named is not ours any more."""

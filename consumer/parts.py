@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from consumer.certificates import ClientCertificate
 from consumer.connection import KafkaConnection, OAuthClient
 from consumer.detector import TritonEndpoint
+from consumer.limits import WorkerLimits
 from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings, TritonAccessSettings
 from consumer.triton_access import ProtocolKey, TritonAccess
 from consumer.transactional_producer import TransactionalProducer
@@ -100,11 +101,17 @@ def detector_settings(
             settings.triton_model,
             min(settings.triton_timeout, settings.recording_time_limit * TRITON_SHARE),
             settings.triton_in_flight,
+            TritonAccess() if own_triton else triton_access(settings),
         ),
         encryption_key=key.get_secret_value() if key else None,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
+
+
+def worker_limits(settings: DetectSettings) -> WorkerLimits:
+    """Return what the settings let one worker process take."""
+    return WorkerLimits(settings.worker_memory)
 
 
 def attempt_seconds(settings: Settings) -> float:

@@ -1,4 +1,4 @@
-"""Worker processes that may die or hang: pebble's pool, made anew when it breaks.
+"""Worker processes that may die, hang or grow: pebble's pool, made anew when it breaks.
 
 Processes are spawned, never forked: gRPC and librdkafka do not survive a fork. What crosses between
 processes is JSON text in both directions.
@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -19,7 +21,9 @@ from typing import Self
 import pebble
 import structlog
 
-from consumer.errors import Unforeseen, WorkerDied
+from consumer.errors import Unforeseen, WorkerDied, WorkerTooLarge
+from consumer.limits import WorkerLimits, confine
+from consumer.memory_watch import MemoryWatch
 
 _log = structlog.get_logger("vault-ml.pool")
 
@@ -30,11 +34,20 @@ Answer = str | WorkerDied | Unforeseen
 WATCHDOG_SECONDS = 30.0
 """An answer that is later than its time limit by so much got lost between the processes."""
 
+TOO_LARGE_STATUS = 76
+"""The exit status of a worker that could not have the memory that it asked for."""
+
 
 @dataclass(frozen=True)
 class _Submitted:
+    task: str
     future: Future[str]
     at: float
+    tries: int
+
+
+class _Broken(WorkerDied):
+    """The pool broke while no worker was known to have the task."""
 
 
 class WorkerPool:
@@ -43,7 +56,9 @@ class WorkerPool:
     Args:
         function: a module-level function, JSON text in, JSON text out; it must not raise.
         workers: number of processes.
-        time_limit_seconds: a task that runs longer is hung: its process is ended and replaced.
+        time_limit_seconds: a task that runs longer is hung: its process is ended and replaced. The time that
+            it waits for a worker does not count.
+        limits: of memory and open files for each worker; None for none.
         watchdog_seconds: see WATCHDOG_SECONDS.
     """
 
@@ -53,24 +68,39 @@ class WorkerPool:
         *,
         workers: int,
         time_limit_seconds: float,
+        limits: WorkerLimits | None = None,
         watchdog_seconds: float = WATCHDOG_SECONDS,
     ) -> None:
-        self._function = function
+        self._function = partial(_run, function)
+        self._limits = limits
         self._workers = workers
         self._time_limit_seconds = time_limit_seconds
         # A task may wait in the pool for the one before it.
         self._patience_seconds = 2 * time_limit_seconds + watchdog_seconds
         self._submitted: dict[int, _Submitted] = {}
         self._answers: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
+        self._hello, self._arrived = multiprocessing.Pipe(duplex=False)
+        self._watch = None if limits is None else MemoryWatch(limits.memory_bytes, self._arrivals)
         self._pool = self._new_pool()
 
     def __enter__(self) -> Self:
+        if self._watch is not None:
+            self._watch.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._watch is not None:
+            self._watch.__exit__(kind, value, trace)
+        self._hello.close()
+        self._arrived.close()
+
+    @property
+    def largest_worker_bytes(self) -> int:
+        """Resident memory of the largest worker, looked at a moment ago; 0 where nobody watches."""
+        return 0 if self._watch is None else self._watch.largest_bytes
 
     @property
     def under_way(self) -> int:
@@ -82,13 +112,16 @@ class WorkerPool:
 
         Queue no more than one beside those that the workers have: the wait counts against the watchdog.
         """
+        self._submit(ticket, task, tries=1)
+
+    def _submit(self, ticket: int, task: str, tries: int) -> None:
         try:
             future = self._schedule(task)
         except RuntimeError:
-            # pebble gives its pool up when a process dies while none has work (killed for memory, say).
+            # pebble gives its pool up when a process dies while none has work (ended for its memory, say).
             self._renew()
             future = self._schedule(task)
-        self._submitted[ticket] = _Submitted(future, time.monotonic())
+        self._submitted[ticket] = _Submitted(task, future, time.monotonic(), tries)
         future.add_done_callback(lambda done: self._answers.put((ticket, self._answer(done))))
 
     def take(self, wait_seconds: float = 0.0) -> tuple[int, Answer] | None:
@@ -102,8 +135,16 @@ class WorkerPool:
             except Empty:
                 return None
             # A task that was answered for a broken pool may still be answered by it: once is enough.
-            if self._submitted.pop(ticket, None) is not None:
-                return ticket, answer
+            submitted = self._submitted.pop(ticket, None)
+            if submitted is None:
+                continue
+            if isinstance(answer, _Broken):
+                if submitted.tries == 1:
+                    # It waited while an idle worker was ended: that says nothing of it.
+                    self._submit(ticket, submitted.task, tries=2)
+                    continue
+                answer = WorkerDied(str(answer))
+            return ticket, answer
 
     def stop(self) -> None:
         """End the processes; tasks under way are dropped."""
@@ -129,7 +170,17 @@ class WorkerPool:
         # glibc gives each thread an arena of its own; with the threads of gRPC and decoders that come and go,
         # those fragment, and a worker grows by half over hundreds of recordings. Read at a process's start.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        return pebble.ProcessPool(max_workers=self._workers, context=multiprocessing.get_context("spawn"))
+        return pebble.ProcessPool(
+            max_workers=self._workers,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            # With the function comes all that it imports, before the limits count what is there.
+            initargs=(self._function, self._limits, self._arrived),
+        )
+
+    def _arrivals(self) -> Iterator[int]:
+        while self._hello.poll():
+            yield int(self._hello.recv_bytes())
 
     def _schedule(self, task: str) -> Future[str]:
         # pebble starts its threads and processes with the first task; they inherit our mask of signals. A
@@ -151,8 +202,35 @@ class WorkerPool:
                 f"A worker was still busy after {self._time_limit_seconds:g} s and was ended "
                 "(RECORDING_TIME_LIMIT)."
             )
-        if isinstance(error, pebble.ProcessExpired | BrokenProcessPool):
-            return WorkerDied(f"A worker process died on it ({error}).")
+        if isinstance(error, BrokenProcessPool):
+            return _Broken(f"The worker pool broke ({error}).")
+        if isinstance(error, pebble.ProcessExpired):
+            return self._why_expired(error)
         # A fault of ours: it must cost this recording, not the service.
         _log.error("a worker failed in a way that nobody foresaw", exc_info=error)
         return Unforeseen(f"A worker failed on it: {type(error).__name__}: {error}")
+
+    def _why_expired(self, error: pebble.ProcessExpired) -> WorkerDied:
+        why = None if self._watch is None else self._watch.why(error.pid)
+        if why is not None:
+            return WorkerTooLarge(why)
+        if error.exitcode == TOO_LARGE_STATUS:
+            return WorkerTooLarge(
+                "A worker asked for more memory than WORKER_MEMORY lets it have, and ended."
+            )
+        return WorkerDied(f"A worker process died on it (status {error.exitcode}).")
+
+
+def _begin(_function: TaskFunction, limits: WorkerLimits | None, arrived: Connection) -> None:
+    """Run in each worker before its first task."""
+    if limits is not None:
+        confine(limits)
+        # Whole or not at all, as it is shorter than PIPE_BUF: no lock that a worker could die with.
+        arrived.send_bytes(str(os.getpid()).encode())
+
+
+def _run(function: TaskFunction, task: str) -> str:
+    try:
+        return function(task)
+    except MemoryError:
+        os._exit(TOO_LARGE_STATUS)  # what else in this process met the same refusal, nobody knows

@@ -29,7 +29,13 @@ from consumer.errors import ProducerFenced, SettingsError, SetupError
 from consumer.metrics import Metrics
 from consumer.moments import in_words
 from consumer.outbox import Outbox, OutboxSettings
-from consumer.parts import BACKSTOP_SECONDS, attempt_seconds, kafka_connection, worker_settings
+from consumer.parts import (
+    BACKSTOP_SECONDS,
+    attempt_seconds,
+    kafka_connection,
+    worker_limits,
+    worker_settings,
+)
 from consumer.past import Past, Stretch
 from consumer.past_source import PastSource, Window
 from consumer.pool import WorkerPool
@@ -202,6 +208,7 @@ def run(settings: Settings, order: Order, prepared: Replay, *, anew: bool = Fals
                 partial(work, workers),
                 workers=settings.workers,
                 time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
+                limits=worker_limits(settings),
             )
         )
         service = Service(

@@ -34,6 +34,7 @@ from consumer.parts import (
     attempt_seconds,
     kafka_connection,
     transactional_producer,
+    worker_limits,
     worker_settings,
 )
 from consumer.pool import WorkerPool
@@ -111,6 +112,7 @@ def _serve_once(settings: Settings, metrics: Metrics, health: Health, stop: Even
         partial(work, workers),
         workers=settings.workers,
         time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
+        limits=worker_limits(settings),
     )
     with pool:
         _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)

@@ -273,7 +273,7 @@ class Service:
             return
         error = report.result
         if isinstance(error, WorkerDied):
-            self._metrics.worker_replaced()
+            self._metrics.worker_replaced(error.reason)
         if self._gate.failed(str(recording.position), error, now):
             recording.attempts -= 1  # an outage's probe is not held against the recording
             self._backlog.wait(recording, now)
@@ -351,7 +351,10 @@ class Service:
         cause = self._gate.cause
         in_hand = len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
         self._metrics.in_flight(in_hand)
+        assigned = self._source.assigned
+        self._metrics.held(sum(p.held for p in assigned), sum(p.held_bytes for p in assigned))
         self._metrics.triton_pace(self._pace.window, self._pace.latency_ratio)
+        self._metrics.worker_memory(self._pool.largest_worker_bytes)
         away = cause.part if cause is not None else None
         for part in PARTS:
             self._metrics.outage(part, away=part == away)

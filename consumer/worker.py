@@ -69,6 +69,9 @@ def work(settings: WorkerSettings, task_json: str) -> str:
 
     Every error of our tree ends in the report. Anything else is a fault of ours: it passes through and the
     pool hands it to the main process.
+
+    Raises:
+        MemoryError: more was asked for than this process may have.
     """
     task = Task(**json.loads(task_json))
     stopwatch = Stopwatch()
@@ -97,6 +100,10 @@ def work(settings: WorkerSettings, task_json: str) -> str:
                     )
     except VaultMLError as error:
         result = error
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise
     return Report(result, Costs(stopwatch.seconds, size_bytes, tally.requests()), trial).to_json()
 
 

@@ -54,7 +54,7 @@ def everything_happened(metrics: Metrics) -> None:
     metrics.looked_at(ANALYSIS)
     metrics.downloaded(1_000)
     metrics.retried("unavailable")
-    metrics.worker_replaced()
+    metrics.worker_replaced("worker_died")
     metrics.given_back(2)
     metrics.in_flight(3)
     metrics.lag({("recordings", 0): 7})
@@ -75,7 +75,7 @@ def test_every_event_is_counted_under_the_name_that_the_documents_use(metrics: M
     assert value(metrics, "vault_ml_frames_total", what="not_needed") == 291
     assert value(metrics, "vault_ml_bytes_total") == 1_000
     assert value(metrics, "vault_ml_retries_total", reason="unavailable") == 1
-    assert value(metrics, "vault_ml_worker_restarts_total") == 1
+    assert value(metrics, "vault_ml_worker_restarts_total", reason="worker_died") == 1
     assert value(metrics, "vault_ml_given_back_total") == 2
     assert value(metrics, "vault_ml_in_flight") == 3
     assert value(metrics, "vault_ml_lag", topic="recordings", partition="0") == 7
@@ -169,5 +169,5 @@ def test_an_unknown_stage_or_fate_makes_no_new_series(metrics: Metrics) -> None:
 
 def test_two_pods_in_one_process_do_not_share_series(metrics: Metrics) -> None:
     other = Metrics(CollectorRegistry())
-    other.worker_replaced()
-    assert value(metrics, "vault_ml_worker_restarts_total") == 0
+    other.worker_replaced("worker_died")
+    assert value(metrics, "vault_ml_worker_restarts_total", reason="worker_died") == 0

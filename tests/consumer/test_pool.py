@@ -9,10 +9,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from consumer.errors import WorkerDied
+from consumer.errors import WorkerDied, WorkerTooLarge
+from consumer.limits import WorkerLimits
 from consumer.pool import Answer, WorkerPool
+from tests.consumer.pools import DEADLINE_SECONDS, answers
 
-DEADLINE_SECONDS = 60.0
+MIB = 1024**2
 
 
 def behave(task: str) -> str:
@@ -28,17 +30,18 @@ def behave(task: str) -> str:
             raise ValueError("nobody foresaw this")
         case "pid":
             return str(os.getpid())
+        case "grow":
+            grown = []
+            while True:
+                grown.append(bytearray(b"x") * (8 * MIB))
+                time.sleep(0.01)
+        case "ask for much":
+            return str(len(bytearray(2048 * MIB)))
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "a while":
+            time.sleep(0.7)
     return task.upper()
-
-
-def answers(pool: WorkerPool, count: int) -> dict[int, Answer]:
-    got: dict[int, Answer] = {}
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(got) < count and time.monotonic() < deadline:
-        answer = pool.take(wait_seconds=0.1)
-        if answer is not None:
-            got[answer[0]] = answer[1]
-    return got
 
 
 def test_a_worker_that_is_killed_costs_its_own_task_only() -> None:
@@ -103,3 +106,51 @@ def test_a_task_that_the_pool_lost_is_answered_by_the_watchdog(monkeypatch: pyte
         assert isinstance(answers(pool, 1)[1], WorkerDied)
         pool.submit(2, "after")
         assert answers(pool, 1)[2] == "AFTER"
+
+
+def test_waiting_for_a_worker_does_not_count_against_the_time_limit() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=1.4) as pool:
+        for ticket in range(4):
+            pool.submit(ticket, "a while")
+        assert set(answers(pool, 4).values()) == {"A WHILE"}, "the last one waited for more than its limit"
+
+
+def test_a_worker_that_grows_is_ended_and_replaced_and_its_neighbour_goes_on() -> None:
+    with WorkerPool(behave, workers=2, time_limit_seconds=60.0, limits=WorkerLimits(256 * MIB)) as pool:
+        pool.submit(0, "grow")
+        pool.submit(1, "a while")
+        pool.submit(2, "after")
+        got = answers(pool, 3)
+    assert isinstance(got[0], WorkerTooLarge)
+    assert "more than WORKER_MEMORY (256 MiB)" in str(got[0])
+    assert (got[1], got[2]) == ("A WHILE", "AFTER")
+
+
+def test_a_worker_that_asks_for_more_than_it_may_have_is_replaced() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=60.0, limits=WorkerLimits(256 * MIB)) as pool:
+        pool.submit(0, "pid")
+        pool.submit(1, "ask for much")
+        pool.submit(2, "pid")
+        got = answers(pool, 3)
+    assert isinstance(got[1], WorkerTooLarge)
+    assert got[0] != got[2], "what else went wrong in the old process, nobody knows"
+
+
+def test_a_decoder_that_crashes_is_no_question_of_memory() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=60.0, limits=WorkerLimits(256 * MIB)) as pool:
+        pool.submit(0, "segfault")
+        pool.submit(1, "after")
+        got = answers(pool, 2)
+    assert isinstance(got[0], WorkerDied) and not isinstance(got[0], WorkerTooLarge)
+    assert got[1] == "AFTER"
+
+
+def test_a_task_that_waited_while_an_idle_worker_was_ended_is_not_blamed() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=60.0) as pool:
+        pool.submit(0, "pid")
+        pid = answers(pool, 1)[0]
+        assert isinstance(pid, str)
+        os.kill(int(pid), signal.SIGSTOP)  # so that it does not take the task before it is ended
+        pool.submit(1, "after")
+        os.kill(int(pid), signal.SIGKILL)
+        assert answers(pool, 1) == {1: "AFTER"}
