@@ -87,7 +87,7 @@ def test_connections_are_broken_off(proxy: TcpProxy) -> None:
 
 def test_a_share_of_new_connections_is_broken_off(proxy: TcpProxy) -> None:
     proxy.link = Link(reset_share=1.0)
-    with connected(proxy) as connection, pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError), connected(proxy) as connection:
         connection.sendall(b"hello")
         if connection.recv(5) == b"":
             raise ConnectionResetError
@@ -97,8 +97,8 @@ def test_nobody_behind_it_is_a_broken_connection() -> None:
     own, nobody = free_ports(2)
     with (
         ProxyLoop() as loop,
-        connected(TcpProxy(loop, own, nobody)) as connection,
         pytest.raises(ConnectionError),
+        connected(TcpProxy(loop, own, nobody)) as connection,
     ):
         connection.sendall(b"hello")
         if connection.recv(5) == b"":

@@ -1,6 +1,7 @@
 """The command line of a soak: `scripts/soak`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if directory.exists() and any(directory.iterdir()):
         _say(f"{directory} is not empty: name another directory with --keep.")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way all that was started is ended
     began_at = time.monotonic()
 
     def say(line: str) -> None:

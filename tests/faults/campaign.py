@@ -68,12 +68,6 @@ class Campaign:
                 self._waiting.remove(fault)
                 self._begin(fault, injection)
 
-    def end(self) -> None:
-        """Undo at once what is under way, and begin nothing more."""
-        self._waiting.clear()
-        for each in self.under_way:
-            self._undo(each)
-
     def _begin(self, fault: Fault, injection: Injection) -> None:
         happened = Happened(fault, injection, time.monotonic())
         self.happened.append(happened)

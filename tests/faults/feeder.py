@@ -38,7 +38,8 @@ class Feeder:
     Args:
         bootstrap: the brokers, reached without faults.
         topic: where to.
-        partitions: of the topic; they take turns, so that every one always has work.
+        partitions: of the topic; they take turns, so that every one always has work. What takes long to end
+            goes to the last one, where others wait for it (docs/messages.md).
         recipes: what to send, one after the other.
         per_second: how many.
         held_back: asked before each; while it says yes, nothing is sent.
@@ -86,7 +87,7 @@ class Feeder:
             self._producer.poll(_TURN_SECONDS)
             now = time.monotonic()
             if self._held_back():
-                due = now
+                due = now + 1.0 / self._per_second
             while due <= now:
                 due += 1.0 / self._per_second
                 recipe = next(self._recipes)
@@ -97,6 +98,7 @@ class Feeder:
 
     def _send(self, recipe: Recipe, number: int) -> None:
         at = time.monotonic()
+        slow = recipe.patience_seconds > 0
 
         def confirmed(error: KafkaError | None, message: Message) -> None:
             partition, offset = message.partition(), message.offset()
@@ -108,7 +110,7 @@ class Feeder:
         self._producer.produce(
             self._topic,
             recipe.message(number),
-            partition=number % self._partitions,
+            partition=self._partitions - 1 if slow else number % self._partitions,
             headers=_headers(recipe),
             on_delivery=confirmed,
         )
