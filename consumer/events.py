@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from consumer.errors import EventMalformed
 
+MAX_BYTES = 4 * 1024 * 1024
+"""Of one message; brokers take 1 MB unless somebody raised that, and JSON takes fifty times its size."""
 MAX_ENTRIES = 1000
 """Events in one message; a megabyte of `[0,0,0,...` must not become half a million dead letters."""
 MAX_DEPTH = 64
@@ -77,6 +79,11 @@ def parse_message(value: bytes | None) -> list[RecordingEvent | MalformedEvent]:
     """
     if not value:
         return [RecordingEvent(raw={}, key="", skip_reason="tombstone")]
+    if len(value) > MAX_BYTES:
+        too_large = EventMalformed(f"The message has {len(value)} bytes, and at most {MAX_BYTES} are read.")
+        beginning = value[:MAX_BYTES]
+        # Cut between two values where there are any: half a credential would not be known for one.
+        return [MalformedEvent(payload=beginning.rpartition(b",")[0] or beginning, error=too_large)]
     try:
         entries = _split(_decoded(value))
     except EventMalformed as error:
