@@ -7,8 +7,9 @@ INTRODUCTION.md, "Transactional Producer".
 """
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,6 +24,7 @@ TRANSACTION_TIMEOUT_MS = 15_000
 """How long what a dead pod left open holds up the partition's next owner."""
 
 _CALL_SECONDS = 5.0
+_LATE_SECONDS = 2.0
 _SOCKET_TIMEOUT_MS = 5_000
 
 _REFUSALS = NOT_AUTHORISED | {
@@ -33,6 +35,13 @@ _REFUSALS = NOT_AUTHORISED | {
     KafkaError._UNSUPPORTED_FEATURE,
 }
 """What waiting does not change."""
+
+_NOWHERE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,31 @@ class NotWritten:
     Args:
         why: one sentence.
         too_large: indexes of messages that their topic refused for their size.
+        nowhere: indexes of messages whose topic is not there, or not for us.
     """
 
     why: str
     too_large: frozenset[int] = frozenset()
+    nowhere: frozenset[int] = frozenset()
 
 
 Fate = Written | NotWritten | ProducerFenced
+
+
+@dataclass
+class _Refused:
+    """Indexes of messages that are the reason why a batch is not written."""
+
+    too_large: set[int] = field(default_factory=set)
+    nowhere: set[int] = field(default_factory=set)
+
+    def note(self, index: int, error: KafkaError | None) -> None:
+        """Take note of a delivery report."""
+        code = None if error is None else error.code()
+        if code == KafkaError.MSG_SIZE_TOO_LARGE:
+            self.too_large.add(index)
+        elif code in _NOWHERE:
+            self.nowhere.add(index)
 
 
 class _Ended(Exception):  # noqa: N818  # never leaves this module; what does is ProducerFenced
@@ -74,7 +101,7 @@ class _Ended(Exception):  # noqa: N818  # never leaves this module; what does is
 
 
 class TransactionalProducer:
-    """Writes batches, one after the other, in a thread of its own.
+    """Writes batches, one after the other.
 
     Args:
         connection: the brokers.
@@ -84,26 +111,21 @@ class TransactionalProducer:
 
     def __init__(self, connection: KafkaConnection, *, transactional_id: str, max_message_bytes: int) -> None:
         self.transactional_id = transactional_id
-        self._producer = Producer(
-            connection.properties()
-            | {
-                "transactional.id": transactional_id,
-                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-                "socket.timeout.ms": _SOCKET_TIMEOUT_MS,
-                # The next transaction begins while the broker still writes the marks of the last one, and is
-                # told to come again: soon, or each transaction takes 100 ms.
-                "retry.backoff.ms": 10,
-                "message.max.bytes": max_message_bytes + 65_536,
-                "linger.ms": 1,
-                # The topic's limit holds for a whole batch, not for each message in it.
-                "batch.size": min(1_000_000, max_message_bytes),
-            },
-            logger=librdkafka_log(),
-        )
-        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
-        self._fates: SimpleQueue[Fate] = SimpleQueue()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="transactions", daemon=True)
+        self._properties = connection.properties() | {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "socket.timeout.ms": _SOCKET_TIMEOUT_MS,
+            # The next transaction begins while the broker still writes the marks of the last one, and is
+            # told to come again: soon, or each transaction takes 100 ms.
+            "retry.backoff.ms": 10,
+            # A topic that is not there is said to be missing before the transaction runs out of time.
+            "topic.metadata.propagation.max.ms": 1_000,
+            "message.max.bytes": max_message_bytes + 65_536,
+            "linger.ms": 1,
+            # The topic's limit holds for a whole batch, not for each message in it.
+            "batch.size": min(1_000_000, max_message_bytes),
+        }
+        self._writer = _Writer(self._properties)
 
     def begin(self, timeout_seconds: float = 10.0) -> None:
         """Take the transactional id, and end what a producer before us left open under it.
@@ -113,7 +135,7 @@ class TransactionalProducer:
             BrokerAway: no answer in time.
         """
         try:
-            self._producer.init_transactions(timeout_seconds)
+            self._writer.producer.init_transactions(timeout_seconds)
         except KafkaException as error:
             cause = error.args[0]
             if cause.code() in _REFUSALS or cause.fatal():
@@ -122,77 +144,128 @@ class TransactionalProducer:
                     "WRITE and DESCRIBE on it, or set KAFKA_DELIVERY=at-least-once."
                 ) from error
             raise BrokerAway(f"Kafka does not open transactions yet ({cause.str()}).") from error
-        self._thread.start()
+        self._writer.start()
 
     def write(self, batch: Batch) -> None:
         """Write a batch; the one before must have met its fate."""
-        self._batches.put(batch)
+        self._writer.batches.put(batch)
 
     def take(self, wait_seconds: float = 0.0) -> Fate | None:
         """Return what became of the batch, or None while that is open."""
+        if self._writer.give_up_if_stuck():
+            # Nothing of the batch is committed, nor will be: who takes the same id ends what is open.
+            self._writer = _Writer(self._properties)
+            self._writer.start(anew=True)
         try:
-            return self._fates.get(timeout=wait_seconds) if wait_seconds > 0 else self._fates.get_nowait()
+            fates = self._writer.fates
+            return fates.get(timeout=wait_seconds) if wait_seconds > 0 else fates.get_nowait()
         except Empty:
             return None
 
     def close(self) -> None:
         """End the thread once it is idle; what is open then, Kafka ends."""
-        self._ending.set()
-        self._batches.put(None)
+        self._writer.end()
 
-    def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            self._fates.put(self._write(batch))
+
+class _Writer:
+    """One librdkafka producer, and the thread that makes its calls."""
+
+    def __init__(self, properties: dict[str, Any]) -> None:
+        self.producer = Producer(properties, logger=librdkafka_log())
+        self.batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self.fates: SimpleQueue[Fate] = SimpleQueue()
+        self._ending = threading.Event()
+        self._offsets_sent_at: float | None = None
+        self._lock = threading.Lock()
+        """Of the moment in which it is decided whether the offsets came back in time."""
+
+    def give_up_if_stuck(self) -> bool:
+        """End the writer if the one call that does not keep to its time limit has not come back.
+
+        https://github.com/confluentinc/librdkafka/issues/5456 and 5511: after the group's coordinator died,
+        send_offsets_to_transaction may wait for ever. What was given up is not committed when it does return.
+        """
+        with self._lock:
+            since = self._offsets_sent_at
+            stuck = since is not None and time.monotonic() - since > _CALL_SECONDS + _LATE_SECONDS
+            if stuck:
+                self.end()
+        return stuck
+
+    def start(self, *, anew: bool = False) -> None:
+        """Begin to write; `anew`: take over from one that is stuck, and say what became of its batch."""
+        threading.Thread(target=self._run, args=(anew,), name="transactions", daemon=True).start()
+
+    def end(self) -> None:
+        """End the thread as soon as its call comes back."""
+        self._ending.set()
+        self.batches.put(None)
+
+    def _run(self, anew: bool) -> None:
+        if anew:
+            self.fates.put(self._take_over())
+        while (batch := self.batches.get()) is not None and not self._ending.is_set():
+            self.fates.put(self._write(batch))
+
+    def _take_over(self) -> Fate:
+        try:
+            self._persist(lambda: self.producer.init_transactions(_CALL_SECONDS))
+        except (_Ended, KafkaException) as error:
+            return _fenced(error)
+        return NotWritten("the group's coordinator did not answer in time")
 
     def _write(self, batch: Batch) -> Fate:
-        too_large: set[int] = set()
+        refused = _Refused()
         try:
             try:
-                self._producer.begin_transaction()
+                self.producer.begin_transaction()
                 for index, (topic, message) in enumerate(batch.messages):
-                    self._produce(topic, message, index, too_large)
+                    self._produce(topic, message, partial(refused.note, index))
                 if batch.offsets:
-                    self._persist(
-                        lambda: self._producer.send_offsets_to_transaction(
-                            list(batch.offsets), batch.group, _CALL_SECONDS
-                        )
-                    )
-                self._persist(lambda: self._producer.commit_transaction(_CALL_SECONDS))
+                    self._persist(lambda: self._send_offsets(batch))
+                self._persist(lambda: self.producer.commit_transaction(_CALL_SECONDS))
             except (KafkaException, BufferError) as error:
                 # The delivery reports, which say what message was the reason, come while it is taken back.
                 self._take_back()
-                return NotWritten(_words(error), frozenset(too_large))
+                return NotWritten(_words(error), frozenset(refused.too_large), frozenset(refused.nowhere))
         except _Ended as error:
-            return ProducerFenced(
-                f"Kafka ended our producer ({error}): another pod may write as {self.transactional_id!r}; "
-                "give each its own POD_NAME."
-            )
+            return _fenced(error)
         return Written()
 
-    def _take_back(self) -> None:
-        try:
-            self._persist(lambda: self._producer.abort_transaction(_CALL_SECONDS))
-        except KafkaException as error:
-            if not self._ending.is_set():
-                raise _Ended(_words(error)) from error
-
-    def _produce(self, topic: str, message: OutgoingMessage, index: int, too_large: set[int]) -> None:
-        def report(index: int, error: KafkaError | None, _message: Message) -> None:
-            if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                too_large.add(index)
+    def _produce(
+        self, topic: str, message: OutgoingMessage, reported: Callable[[KafkaError | None], None]
+    ) -> None:
+        def report(error: KafkaError | None, _message: Message) -> None:
+            reported(error)
 
         try:
-            self._producer.produce(
+            self.producer.produce(
                 topic,
                 key=message.key,
                 value=message.value,
                 headers=[(name, value) for name, value in message.headers],
-                on_delivery=partial(report, index),
+                on_delivery=report,
             )
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                too_large.add(index)
+            reported(error.args[0])
             raise
+
+    def _send_offsets(self, batch: Batch) -> None:
+        self._offsets_sent_at = time.monotonic()
+        try:
+            self.producer.send_offsets_to_transaction(list(batch.offsets), batch.group, _CALL_SECONDS)
+        finally:
+            with self._lock:
+                self._offsets_sent_at = None
+        if self._ending.is_set():
+            raise _Ended("given up")
+
+    def _take_back(self) -> None:
+        try:
+            self._persist(lambda: self.producer.abort_transaction(_CALL_SECONDS))
+        except KafkaException as error:
+            if not self._ending.is_set():
+                raise _Ended(_words(error)) from error
 
     def _persist(self, call: Callable[[], object]) -> None:
         """Make a call until it is done: one that ran out of time goes on where it was."""
@@ -207,6 +280,13 @@ class TransactionalProducer:
                     raise
             else:
                 return
+
+
+def _fenced(error: Exception) -> ProducerFenced:
+    return ProducerFenced(
+        f"Kafka ended our producer ({_words(error)}): if another pod writes under its transactional id, "
+        "give each its own POD_NAME."
+    )
 
 
 def _words(error: Exception) -> str:

@@ -27,6 +27,9 @@ BATCH_BYTES = 16 * 1024**2
 AGAIN_SECONDS = 0.5
 """After a transaction that came to nothing."""
 
+BLOCKED_SECONDS = 2.0
+"""For a message whose topic is not there."""
+
 TROUBLED_SECONDS = 5.0
 """A transaction that is open for longer waits for a broker."""
 
@@ -84,9 +87,11 @@ class Transactions:
         self._under_way: _UnderWay | None = None
         self._due_since: float | None = None
         self._not_before = 0.0
-        self._failed = False
+        self._failed = self._ended = False
         self._one_by_one: set[tuple[PartitionProgress, int]] = set()
         """Messages of a transaction that was too large somewhere: they are written one by one."""
+        self._blocked: dict[tuple[PartitionProgress, int], float] = {}
+        """Messages whose topic is not there, and when to try again; what lies before them goes on."""
 
     @property
     def undelivered(self) -> int:
@@ -97,7 +102,7 @@ class Transactions:
     def troubled(self) -> bool:
         """Whether Kafka keeps us waiting."""
         waiting = self._under_way is not None and time.monotonic() - self._under_way.since > TROUBLED_SECONDS
-        return waiting or self._failed
+        return waiting or self._failed or bool(self._blocked)
 
     def send(self, letter: Letter) -> None:
         """Take a letter; it is written when all before it are finished."""
@@ -123,7 +128,7 @@ class Transactions:
         A transaction that is open then ends by itself: whole, and the next owner waits for it; or not at all.
         """
         receipts: list[Receipt] = []
-        while time.monotonic() < deadline:
+        while not self._ended and time.monotonic() < deadline:
             receipts += self._take_in(_SLICE_SECONDS)
             self._drop_revoked()
             if self._under_way is not None:
@@ -132,7 +137,7 @@ class Transactions:
                 break
             if (now := time.monotonic()) >= self._not_before:
                 self._begin(now)
-            else:
+            if self._under_way is None:
                 time.sleep(_SLICE_SECONDS)
         return receipts
 
@@ -152,6 +157,7 @@ class Transactions:
 
     def _settle(self, under_way: _UnderWay, fate: Fate) -> list[Receipt]:
         if isinstance(fate, ProducerFenced):
+            self._ended = True
             raise fate
         self._wrote(not isinstance(fate, NotWritten))
         if isinstance(fate, NotWritten):
@@ -165,6 +171,14 @@ class Transactions:
 
     def _not_written(self, under_way: _UnderWay, fate: NotWritten) -> list[Receipt]:
         refused = [under_way.letters[index] for index in sorted(fate.too_large)]
+        if fate.nowhere:
+            again_at = time.monotonic() + BLOCKED_SECONDS
+            for index in fate.nowhere:
+                letter = under_way.letters[index]
+                if _message(letter) not in self._blocked:
+                    _log.warning("result not delivered, sending again", topic=letter.topic, why=fate.why)
+                self._blocked[_message(letter)] = again_at
+            return []
         if not refused:
             if not self._failed:
                 _log.warning("transaction aborted, writing again", why=fate.why)
@@ -194,12 +208,15 @@ class Transactions:
         if not row.by_offset[letter.offset]:
             del row.by_offset[letter.offset]
             self._one_by_one.discard(_message(letter))
+            self._blocked.pop(_message(letter), None)
         letter.progress.held_bytes -= _size_bytes(letter)
         row.counted_to = None
 
     def _drop_revoked(self) -> None:
         for progress in [progress for progress in self._rows if progress.revoked]:
             del self._rows[progress]
+        for message in [message for message in self._blocked if message[0].revoked]:
+            del self._blocked[message]
 
     # Out: the next transaction.
 
@@ -217,7 +234,7 @@ class Transactions:
         return now - self._due_since >= BATCH_SECONDS or due >= BATCH_LETTERS
 
     def _begin(self, now: float) -> None:
-        letters, places = self._next_batch()
+        letters, places = self._next_batch(now)
         self._due_since = None
         if not places:
             return
@@ -233,7 +250,7 @@ class Transactions:
             )
         )
 
-    def _next_batch(self) -> tuple[list[Letter], dict[PartitionProgress, Place]]:
+    def _next_batch(self, now: float) -> tuple[list[Letter], dict[PartitionProgress, Place]]:
         """Return the letters that come next, and the places behind them; whole messages only."""
         letters: list[Letter] = []
         places: dict[PartitionProgress, Place] = {}
@@ -244,7 +261,8 @@ class Transactions:
                 continue
             row = self._rows.get(progress, _Row())
             for offset, of_message in sorted(_before(row, place.offset)):
-                if self._is_full(letters, size_bytes) or self._stands_alone(letters, of_message):
+                blocked = self._blocked.get((progress, offset), 0.0) > now
+                if blocked or self._is_full(letters, size_bytes) or self._stands_alone(letters, of_message):
                     place = Place(offset, progress.note)
                     break
                 letters += of_message

@@ -15,6 +15,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types f
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
 
 _SECONDS = 30.0
+_SENSELESS = {
+    (ResourceType.GROUP, AclOperation.WRITE),
+    (ResourceType.TRANSACTIONAL_ID, AclOperation.READ),
+}
+"""Kafka refuses an ACL for what nobody can do."""
 
 
 def create_topic(
@@ -50,16 +55,17 @@ def delete_before(bootstrap: str, topic: str, offset: int, partition: int = 0) -
     admin.delete_records([at])[at].result(_SECONDS)
 
 
-def allow_all_but_create(bootstrap: str, user: str) -> None:
-    """Let a user read and write every topic, and join every group, on a broker with an authorizer."""
+def allow_all_but_create(bootstrap: str, user: str, *, transactions: bool = True) -> None:
+    """Let a user read and write topics, join groups, and open transactions if so; for an authorizer."""
+    kinds = [ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID]
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     bindings = [
         AclBinding(
             kind, "*", ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
         )
-        for kind in (ResourceType.TOPIC, ResourceType.GROUP)
+        for kind in (kinds if transactions else kinds[:-1])
         for operation in (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
-        if (kind, operation) != (ResourceType.GROUP, AclOperation.WRITE)
+        if (kind, operation) not in _SENSELESS
     ]
     for created in admin.create_acls(bindings).values():
         created.result(_SECONDS)
