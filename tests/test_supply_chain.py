@@ -1,4 +1,4 @@
-"""What the images install is pinned, hashed and known; and an audit that did not take place does not look good."""
+"""What images install is pinned, hashed and listed; an audit that did not take place does not look good."""
 
 import json
 import re
@@ -35,7 +35,7 @@ class Pin:
 def pins(lock: str) -> dict[str, Pin]:
     """Return what a lock file pins, by the name as the package index spells it."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / lock).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
-    found = {}
+    found: dict[str, Pin] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         words, *hashes = line.split(" --hash=")
         requirement = Requirement(words.strip())
@@ -105,7 +105,7 @@ def test_no_lock_holds_what_only_tests_need() -> None:
 def test_a_bill_of_materials_lists_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "sbom.json"
     subprocess.run(
-        [ROOT / "scripts" / "sbom", "consumer", path], check=True, capture_output=True, timeout=120
+        [str(ROOT / "scripts" / "sbom"), "consumer", str(path)], check=True, capture_output=True, timeout=120
     )
     bill = json.loads(path.read_text())
     assert bill["bomFormat"] == "CycloneDX"
