@@ -101,16 +101,18 @@ class Pace:
         return self._workers * self._in_flight
 
     def has_room(self, now: float) -> bool:
-        """Whether another recording may be begun; to be asked only where one is ready."""
+        """Whether another recording may be begun."""
         running = len(self._running)
         if running > self._workers:
             return False
         if running == self._workers:
             # One more than there are workers, so that none waits for the service's next turn.
             return self._size(now) >= self._workers
-        room = self._granted(now) < self._size(now)
-        self._round.limited = self._round.limited or not room
-        return room
+        return self._granted(now) < self._size(now)
+
+    def more_waits(self) -> None:
+        """Note that recordings are ready for which there is no room: only then the window may grow."""
+        self._round.limited = self._round.limited or len(self._running) < self._workers
 
     def begin(self, ticket: int, now: float) -> int:
         """Note a try that begins; return how many requests it may have in flight."""

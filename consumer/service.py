@@ -220,6 +220,8 @@ class Service:
             self._pace.calm(now)
         while self._backlog.ready(now) > 0 and self._pace.has_room(now):
             self._start(now)
+        if self._backlog.ready(now) > 0:
+            self._pace.more_waits()
 
     def _start(self, now: float) -> None:
         ticket, recording = self._backlog.start_next(now)

@@ -101,6 +101,7 @@ class Simulation:
             pod.running += 1
             wait = self.prepare_seconds * self.random.uniform(0.5, 1.5)
             self._at(self.now + wait, partial(self._send, pod, ticket))
+        pod.pace.more_waits()
 
     def _send(self, pod: SimulatedPod, ticket: int) -> None:
         sent_at = self.now

@@ -20,6 +20,7 @@ def one_round(pace: Pace, now: float, requests: Requests) -> float:
     while pace.has_room(now) and len(tickets) < 100:
         tickets.append(int(now * 1000) * 100 + len(tickets))
         pace.begin(tickets[-1], now)
+    pace.more_waits()
     for ticket in tickets:
         pace.end(ticket, requests, "1", now + 0.5)
     return now + 1.0
@@ -38,6 +39,7 @@ def test_it_begins_with_one_request_and_goes_on_with_one_for_each_worker() -> No
     assert pace.has_room(0.0)
     assert pace.begin(1, 0.0) == 1
     assert not pace.has_room(0.0)
+    pace.more_waits()
     pace.end(1, answered(0.1), "1", 1.0)
     assert pace.window == 4
 
