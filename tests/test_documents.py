@@ -165,6 +165,7 @@ def exposed_metrics() -> dict[str, tuple[str, set[str]]]:
     metrics.recording_finished("dead-letter", "malformed")
     metrics.retried("unavailable")
     metrics.lag({("events", 0): 3})
+    metrics.oldest_event_expires({"events": 3600.0})
     metrics.looked_at(Analysis("done", model_name="yolo", model_version="1", model_digest="sha256:0"))
     metrics.trials.rollout(Rollout(1, 1))
     side = Side(1, "sha256:0", 1, {"car": 1})
