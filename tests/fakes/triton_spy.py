@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # ships no types, and only this fake asks for it
 from tritonclient.grpc import service_pb2
 
 _ANY_SIZE = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
