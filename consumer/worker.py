@@ -127,5 +127,6 @@ def _clients(settings: WorkerSettings) -> tuple[TritonDetector, VaultClient | No
     vault = settings.vault
     secrets = [vault.access_key, vault.secret_key] if vault else []
     secrets += [settings.encryption_key] if settings.encryption_key else []
+    secrets += settings.triton.access.headers.values()
     logs.configure(settings.log_level, settings.log_format, secrets)
     return TritonDetector(settings.triton), VaultClient(vault) if vault else None, Breaker()

@@ -117,7 +117,7 @@ def test_a_bill_of_materials_lists_the_lock(tmp_path: Path) -> None:
 def judged(tmp_path: Path, report: dict[str, Any] | str) -> tuple[int, str]:
     path = tmp_path / "report.json"
     path.write_text(report if isinstance(report, str) else json.dumps(report))
-    command = [sys.executable, ROOT / "scripts" / "audit_report.py", "the.lock", path]
+    command = [sys.executable, str(ROOT / "scripts" / "audit_report.py"), "the.lock", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stdout
 
