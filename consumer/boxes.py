@@ -98,7 +98,12 @@ def inspect(media: Media) -> Layout:
         raise RecordingUnfinished(
             f"{media.name} has no moov box: it is still being written, or its writer stopped before the end."
         )
-    return Layout(is_mp4=bool(kinds), truncated=offset > media.size_bytes, gaps=tuple(gaps), tail=tail)
+    return Layout(
+        is_mp4=bool(kinds),
+        truncated=offset > media.size_bytes,
+        gaps=tuple(gaps),
+        tail=tail if kinds else None,
+    )
 
 
 def open_mended(media: Media, layout: Layout) -> BinaryIO:

@@ -27,7 +27,7 @@
             |-- EventMalformed        not JSON, no key, wrong types
             |-- RecordingRefused      401/403/404 for it while Vault is fine
             |-- UrlForbidden          a link to a place that we do not follow
-            |-- RecordingTooLarge     over MAX_RECORDING_BYTES, or more pixels than we decode
+            |-- RecordingTooLarge     over MAX_RECORDING_BYTES, or more pixels or samples than we read
             |-- RecordingEncrypted    the file is encrypted and we hold no key
             |-- DecryptionFailed      the file is encrypted, and not with our key
             |-- MessageTooLarge       the topic does not take its result, cut to MAX_MESSAGE_BYTES as it is
@@ -231,7 +231,7 @@ class UrlForbidden(NeverHeals):
 
 
 class RecordingTooLarge(NeverHeals):
-    """More bytes than MAX_RECORDING_BYTES, or more pixels than we decode."""
+    """More bytes than MAX_RECORDING_BYTES, or more pixels, samples or boxes than we read."""
 
     reason = "too_large"
 

@@ -13,7 +13,20 @@ import typer.main
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from consumer import backlog, cli, diff_topic, errors, second_look, service, settings, stream
+from consumer import (
+    backlog,
+    boxes,
+    claims,
+    cli,
+    diff_topic,
+    errors,
+    events,
+    sampling,
+    second_look,
+    service,
+    settings,
+    stream,
+)
 from consumer.analysis import Analysis
 from consumer.comparison import Comparison, Side
 from consumer.dead_letter_cli import app as dead_letter_app
@@ -253,4 +266,14 @@ def test_the_limits_are_the_codes() -> None:
     behind = limits["batches that a version that is only compared is behind"]
     assert behind == str(second_look.MAX_BATCHES_BEHIND)
     assert limits["comparisons that Kafka has not confirmed"] == str(diff_topic.MOST_WAITING)
+    samples = "samples that an MP4's tables count, or packets of another container"
+    assert limits[samples] == str(claims.MAX_SAMPLES)
+    assert limits["boxes of an MP4"] == str(boxes.MAX_BOXES)
+    assert limits["damaged places between boxes"] == str(boxes.MAX_GAPS)
+    tried = "keyframes tried in place of damaged ones, per frame wanted"
+    assert limits[tried] == str(sampling.MAX_KEYFRAMES)
+    message = limits["an event's message"]
+    assert message == f"{events.MAX_BYTES >> 20} MiB, {events.MAX_ENTRIES} events, " + (
+        f"{events.MAX_DEPTH} levels, keys of {events.MAX_KEY_BYTES} bytes"
+    )
     assert limits["worker deaths of one recording"] == str(backlog.MAX_BREAKDOWNS)
