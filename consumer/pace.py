@@ -12,6 +12,9 @@ from consumer.tally import Requests
 TOLERANCE = 4.0
 """Mean latency over the minimum from which the window shrinks; less keeps Triton from filling its batches."""
 
+AFTER_LATENCY, AFTER_REJECTION = 0.7, 0.5
+"""What is left of the window; a queue that is only too long is no reason to leave Triton without work."""
+
 CALM_SECONDS = 60.0
 """How often every pod goes down to one request for a moment, all in the same second, to see the minimum.
 
@@ -145,7 +148,7 @@ class Pace:
         if grant.began < self._round_began:
             return
         if requests.rejections:
-            self._shrink(now)
+            self._shrink(AFTER_REJECTION, now)
             return
         if self._calm_since is not None:
             if minima:
@@ -203,15 +206,15 @@ class Pace:
         if self._round.requests:
             self.latency_ratio = self._round.ratios / self._round.requests
             if self.latency_ratio > TOLERANCE:
-                self._shrink(now)
+                self._shrink(AFTER_LATENCY, now)
                 return
         if self._round.limited:
             self.window = min(float(self.limit), max(self.window + 1, self._resume_at))
             self._resume_at = 1.0
         self._begin_round(now)
 
-    def _shrink(self, now: float) -> None:
-        self.window = max(1.0, min(self.window, self._round.most_granted) / 2)
+    def _shrink(self, factor: float, now: float) -> None:
+        self.window = max(1.0, min(self.window, self._round.most_granted) * factor)
         self._resume_at = 1.0
         self._begin_round(now)
 

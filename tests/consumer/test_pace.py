@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.pace import STALLED_SECONDS, TOLERANCE, Pace
+from consumer.pace import AFTER_LATENCY, STALLED_SECONDS, TOLERANCE, Pace
 from consumer.tally import FrameTimes, Requests
 from tests.consumer.queueing import SimulatedPod, Simulation
 
@@ -82,7 +82,7 @@ def test_a_spare_waits_for_the_next_worker_only_when_all_of_them_may_work() -> N
     ]  # fmt: skip
 
 
-def test_latency_over_its_minimum_halves_the_window_once_in_a_round_trip() -> None:
+def test_rejections_and_latency_over_its_minimum_shrink_the_window_once_in_a_round_trip() -> None:
     pace, now = Pace(workers=8, in_flight=1), 0.0
     now = one_round(pace, now, answered(0.1))
     assert pace.window == 8
@@ -93,7 +93,7 @@ def test_latency_over_its_minimum_halves_the_window_once_in_a_round_trip() -> No
         pace.end(ticket, Requests(rejections=1), "1", now + 1)
     assert pace.window == 4, "those that were under way say nothing about the new window"
     now = one_round(pace, now + 2, answered(0.1 * TOLERANCE * 2))
-    assert pace.window == 2
+    assert pace.window == pytest.approx(4 * AFTER_LATENCY)
 
 
 def test_a_slow_request_of_more_frames_is_no_queue() -> None:
