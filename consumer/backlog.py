@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from consumer.backoff import jittered_wait
@@ -34,6 +34,8 @@ class InHand:
     """The mark of an event that was sent again."""
     duplicate_of: Position | None = None
     """Where the same event stood before, if this is a repetition."""
+    suspect: bool = False
+    """A pod died while it was under way: it is tried while no other suspect is."""
 
 
 MAX_BREAKDOWNS = 3
@@ -91,8 +93,8 @@ class Backlog:
         heapq.heappush(self._waiting, (due_at, next(self._tickets), recording))
 
     def ready(self, now: float) -> int:
-        """How many wait whose time has come."""
-        return sum(due_at <= now for due_at, _, _ in self._waiting)
+        """How many wait whose time has come; suspects are tried one by one and count for nothing here."""
+        return sum(due_at <= now and not recording.suspect for due_at, _, recording in self._waiting)
 
     def under_way(self) -> Iterator[InHand]:
         """The recordings that a worker has."""
@@ -103,15 +105,39 @@ class Backlog:
         """How many wait, due or not."""
         return len(self._waiting)
 
-    def start_next(self, now: float) -> tuple[int, InHand]:
-        """Take the recording that has been due longest; return it with the ticket of this try."""
-        _, _, recording = heapq.heappop(self._waiting)
+    def start_next(
+        self, now: float, may_begin: Callable[[InHand], bool] = lambda recording: True, *, early: bool = False
+    ) -> tuple[int, InHand] | None:
+        """Take the recording that has been due longest; return it with the ticket of this try.
+
+        Args:
+            now: on the service's clock.
+            may_begin: asked of one after the other; None is returned where it allows none.
+            early: also one whose time has not come.
+        """
+        recording = self._take_first(now, may_begin, early=early)
+        if recording is None:
+            return None
         ticket = next(self._tickets)
         recording.attempts += 1
         if recording.started_at is None:
             recording.started_at = now
         self._running[ticket] = recording
         return ticket, recording
+
+    def _take_first(self, now: float, may_begin: Callable[[InHand], bool], *, early: bool) -> InHand | None:
+        if not self._waiting or (not early and self._waiting[0][0] > now):
+            return None
+        if may_begin(self._waiting[0][2]):
+            return heapq.heappop(self._waiting)[2]
+        for entry in sorted(self._waiting)[1:]:
+            if not early and entry[0] > now:
+                return None
+            if may_begin(entry[2]):
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
+                return entry[2]
+        return None
 
     def finish(self, ticket: int) -> InHand:
         """Take back the recording of a try that ended."""

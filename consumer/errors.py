@@ -21,7 +21,8 @@
         |   |-- InferenceFailed       Triton answered, with a failure, for its frames
         |   |-- ModelChanged          the version that it was asked of is not served, or not any more
         |   |-- WorkerDied            the worker process died or hung on it
-        |   |   `-- WorkerTooLarge      the worker needed more memory than it may have
+        |   |   |-- WorkerTooLarge      the worker needed more memory than it may have
+        |   |   `-- PodDied             the whole pod ended while it was tried
         |   `-- Unforeseen            a fault of ours; tried again as if a worker had died
         `-- NeverHeals                dead letter at once, with the reason
             |-- EventMalformed        not JSON, no key, wrong types
@@ -197,6 +198,12 @@ class WorkerTooLarge(WorkerDied):
     """The worker process was ended on this recording because it needed more memory than a worker may have."""
 
     reason = "worker_too_large"
+
+
+class PodDied(WorkerDied):
+    """The pod ended without a word, again and again, while this recording was the one suspect being tried."""
+
+    reason = "pod_died"
 
 
 class Unforeseen(MayHeal):

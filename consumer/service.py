@@ -13,6 +13,7 @@ from threading import Event
 import structlog
 
 from consumer.analysis import Analysis
+from consumer.attempts import Attempts
 from consumer.backlog import Backlog, InHand, next_try_at
 from consumer.backoff import jittered_wait
 from consumer.duplicates import Duplicates
@@ -109,6 +110,7 @@ class Service:
         self._metrics, self._health, self._stop = metrics, health, stop
         self._gate = OutageGate()
         self._backlog = Backlog()
+        self._attempts = Attempts()
         self._pace = Pace(workers=limits.workers, in_flight=limits.requests_in_flight)
         self._calm_turn = 0
         self._duplicates = Duplicates(limits.duplicate_window)
@@ -135,8 +137,9 @@ class Service:
         self._fetch()
         self._dispatch()
         self._collect()
-        self._outbox.turn()
         now = time.monotonic()
+        self._attempts.write(now)
+        self._outbox.turn()
         if now - self._lag_read_at >= LAG_SECONDS:
             self._lag_read_at = now
             self._metrics.lag(self._source.lags())
@@ -172,6 +175,7 @@ class Service:
         progress, entries = message.progress, parse_message(message.value)
         replay = ReplayMark.from_headers(message.headers)
         progress.fetched(message.offset, len(entries))
+        self._attempts.meet(progress)
         for entry in entries:
             position = Position(progress.topic, progress.partition, message.offset, entry.index)
             if isinstance(entry, MalformedEvent):
@@ -186,10 +190,12 @@ class Service:
             if len(entries) > 1:
                 payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
             recording = InHand(entry, position, progress, now, payload, replay=replay)
-            if entry.skip_reason is None:
-                self._meet(recording, now)
-            else:
+            if entry.skip_reason is not None:
                 self._outbox.publish(recording, Analysis.skipped(entry.skip_reason), Costs())
+            elif (given_up := self._attempts.take_in(recording)) is not None:
+                self._outbox.bury(recording, given_up, Costs(), exhausted=True)
+            else:
+                self._meet(recording, now)
 
     def _meet(self, recording: InHand, now: float) -> None:
         """Put a recording in line, unless its event has been here before."""
@@ -212,21 +218,27 @@ class Service:
             self._let_go(dropped, answered=False)
             self._metrics.given_back()
         if self._gate.closed:
-            if self._gate.probe_due(now) and self._backlog.running == 0 and self._backlog.waiting > 0:
-                self._start(now)
+            if self._gate.probe_due(now) and self._backlog.running == 0:
+                self._start(now, early=True)
             return
         if (calm_turn := int(time.time() / CALM_SECONDS)) != self._calm_turn:
             self._calm_turn = calm_turn  # by the wall clock, so that all pods do it in the same second
             self._pace.calm(now)
-        while self._backlog.ready(now) > 0 and self._pace.has_room(now):
-            self._start(now)
+        while self._pace.has_room(now) and self._start(now):
+            pass
         if self._backlog.ready(now) > 0:
             self._pace.more_waits()
 
-    def _start(self, now: float) -> None:
-        ticket, recording = self._backlog.start_next(now)
+    def _start(self, now: float, *, early: bool = False) -> bool:
+        """Begin the next try; says whether there was one that may begin."""
+        following = self._backlog.start_next(now, self._attempts.ask, early=early)
+        if following is None:
+            return False
+        ticket, recording = following
+        self._attempts.begun(recording)
         task = Task.of_event(recording.event, self._pace.begin(ticket, now))
         self._pool.submit(ticket, task.to_json())
+        return True
 
     def _collect(self) -> bool:
         """Take in what the workers have answered; says whether there was something."""
@@ -236,6 +248,7 @@ class Service:
             collected = True
             report = Report.from_json(came) if isinstance(came, str) else Report(came, Costs())
             recording = self._backlog.finish(ticket)
+            self._attempts.ended(recording)
             refused = self._note_pace(ticket, report, time.monotonic())
             if recording.progress.revoked:
                 # Its partition was taken away meanwhile: the new owner looks at it again.
@@ -287,6 +300,7 @@ class Service:
     def _try_again(self, recording: InHand, report: Report, error: VaultMLError, now: float) -> None:
         if isinstance(error, WorkerDied | Unforeseen):
             recording.breakdowns += 1
+            self._attempts.broke_down(recording, error.reason)
         due_at = self._next_try_at(recording, now)
         if due_at is None:
             self._bury(recording, report, error, exhausted=True)
@@ -345,8 +359,11 @@ class Service:
                 self._source.poll(0.0)
             if not self._collect():
                 time.sleep(_SLICE_SECONDS)
+            self._attempts.write(time.monotonic())
             self._outbox.turn()
-        self._outbox.settle(self._source.assigned if going is None else going, deadline)
+        leaving = self._source.assigned if going is None else going
+        self._attempts.leave(leaving)
+        self._outbox.settle(leaving, deadline)
 
     def _say_how_it_stands(self) -> None:
         self._health.beat()

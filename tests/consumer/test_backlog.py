@@ -1,6 +1,7 @@
 """The backlog: every recording is tried in turn, and none for ever."""
 
 import random
+from collections.abc import Collection
 
 from consumer.backlog import MAX_BREAKDOWNS, Backlog, InHand, next_try_at
 from consumer.events import RecordingEvent
@@ -18,6 +19,11 @@ def in_hand(key: str, progress: PartitionProgress | None = None) -> InHand:
     )
 
 
+def started(backlog: Backlog, now: float, held: Collection[str] = ()) -> str | None:
+    following = backlog.start_next(now, lambda recording: recording.event.key not in held)
+    return None if following is None else following[1].event.key
+
+
 def try_at(recording: InHand, working_now: float, deadline_seconds: float = 300.0) -> float | None:
     return next_try_at(
         recording,
@@ -33,8 +39,33 @@ def test_the_recording_that_has_been_due_longest_is_tried_next() -> None:
     for key, due in (("late", 30.0), ("first", 10.0), ("second", 20.0)):
         backlog.wait(in_hand(key), due)
     assert backlog.ready(25.0) == 2
-    assert [backlog.start_next(25.0)[1].event.key for _ in range(2)] == ["first", "second"]
+    assert [started(backlog, 25.0) for _ in range(3)] == ["first", "second", None]
     assert (backlog.running, backlog.waiting) == (2, 1)
+
+
+def test_one_that_may_not_begin_yet_holds_up_nobody_behind_it() -> None:
+    backlog = Backlog()
+    for due, key in enumerate(("held", "second", "third")):
+        backlog.wait(in_hand(key), due)
+    assert started(backlog, 5.0, {"held"}) == "second"
+    assert started(backlog, 1.0, {"held"}) is None, "the third is not due"
+    assert started(backlog, 5.0) == "held"
+
+
+def test_a_probe_may_be_early() -> None:
+    backlog = Backlog()
+    backlog.wait(in_hand("later"), 100.0)
+    assert backlog.start_next(5.0) is None
+    assert backlog.start_next(5.0, early=True) is not None
+
+
+def test_suspects_that_wait_for_each_other_do_not_stop_the_fetching() -> None:
+    backlog = Backlog()
+    suspect = in_hand("suspect")
+    suspect.suspect = True
+    backlog.wait(suspect, 0.0)
+    backlog.wait(in_hand("other"), 0.0)
+    assert backlog.ready(1.0) == 1
 
 
 def test_recordings_of_a_partition_that_went_away_are_forgotten() -> None:
@@ -43,7 +74,7 @@ def test_recordings_of_a_partition_that_went_away_are_forgotten() -> None:
     backlog.wait(in_hand("theirs", gone), 0.0)
     backlog.wait(in_hand("ours"), 0.0)
     assert [r.event.key for r in backlog.drop_waiting(revoked_only=True)] == ["theirs"]
-    assert backlog.start_next(0.0)[1].event.key == "ours"
+    assert started(backlog, 0.0) == "ours"
 
 
 def test_tries_come_slower_and_slower_until_the_deadline() -> None:
