@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from consumer.claims import MAX_SAMPLES
 from consumer.errors import RecordingTooLarge, RecordingUndecodable
+from consumer.limits import blame_memory
 from consumer.sampling import Timeline
 
 if TYPE_CHECKING:  # PyAV's classes are generic to type checkers only
@@ -39,6 +40,8 @@ _AUDIO_CODECS = frozenset(
 )
 """Never decoded; without them libav would look for what it cannot know in the first seconds of sound."""
 
+_TABLE_BYTES = 8 * 1024**2
+"""What a demuxer asks for at once: a packet, or one more piece of its tables."""
 _MAX_DEMUX_ERRORS = 100
 _BEFORE_EVERYTHING = -(2**62)
 
@@ -76,6 +79,7 @@ def open_container(name: str, file: BinaryIO, max_pixels: int, *, is_mp4: bool) 
     try:
         return av.open(file, mode="r", options=options, metadata_errors="replace", io_open=nothing_else)
     except FFmpegError as error:
+        blame_memory(error, _TABLE_BYTES)
         raise RecordingUndecodable(f"{name} cannot be opened as a video: {error.strerror}.") from error
 
 
@@ -173,6 +177,7 @@ def _read(container: InputContainer, stream: VideoStream, errors: list[str]) -> 
                     yield packet
             return
         except FFmpegError as error:
+            blame_memory(error, _TABLE_BYTES)
             errors.append(error.strerror or type(error).__name__)
             if not got_one:
                 return

@@ -44,6 +44,7 @@ from consumer.service import Service, ServiceLimits
 from consumer.settings import Settings, secret_values
 from consumer.sink import ResultSink
 from consumer.stream import EventSource
+from consumer.temporary import sweep
 from consumer.transactional_producer import TransactionalProducer
 from consumer.transactions import Transactions
 from consumer.vault import VaultClient, VaultSettings
@@ -114,6 +115,8 @@ def _serve_once(settings: Settings, metrics: Metrics, health: Health, stop: Even
         time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
         limits=worker_limits(settings),
     )
+    if left := sweep(workers.download_directory):
+        _log.info("files of a pod before this one removed", files=left)
     with pool:
         _serve(settings, workers=workers, pool=pool, metrics=metrics, health=health, stop=stop)
 

@@ -6,7 +6,6 @@ go to Vault's own address only. Routes and headers: docs/messages.md.
 """
 
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +31,7 @@ from consumer.errors import (
 )
 from consumer.events import RecordingEvent
 from consumer.media import FileMedia
+from consumer.temporary import private_file
 from consumer.transfer import (
     Interrupted,
     ask,
@@ -131,7 +131,7 @@ class VaultClient:
             RecordingRefused, RecordingTooLarge, UrlForbidden: it will not.
         """
         with full_disk_is_an_outage():
-            file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # only its making may fail like this
+            file = private_file(directory)
         with file:
             self._download(event, file)
             file.flush()
