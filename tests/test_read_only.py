@@ -1,4 +1,4 @@
-"""A pod needs no rights: it runs as a user without any, and writes to TMPDIR and semaphores (/dev/shm) alone."""
+"""A pod needs no rights: it runs as a user without any, and writes to TMPDIR and /dev/shm alone."""
 
 import shutil
 import subprocess
