@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 import trustme
 import yaml
@@ -619,6 +620,7 @@ def test_each_value_says_where_it_came_from(tmp_path: Path) -> None:
     assert origins["HTTP_PORT"] == "default"
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(settings.known_names())),
