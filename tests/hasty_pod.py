@@ -21,5 +21,5 @@ if __name__ == "__main__":
         "session.timeout.ms": milliseconds,
         "heartbeat.interval.ms": milliseconds // 5,
     }
-    run.EventSource = partial(EventSource, properties=hasty)  # type: ignore[attr-defined]  # narrowly, for a test
+    run.EventSource = partial(EventSource, properties=hasty)  # type: ignore[attr-defined,assignment]  # narrowly, for a test
     main()

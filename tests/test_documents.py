@@ -21,6 +21,7 @@ from consumer import (
     diff_topic,
     errors,
     events,
+    memory_watch,
     sampling,
     second_look,
     service,
@@ -30,6 +31,7 @@ from consumer import (
 from consumer.analysis import Analysis
 from consumer.comparison import Comparison, Side
 from consumer.dead_letter_cli import app as dead_letter_app
+from consumer.limits import OPEN_FILES
 from consumer.metrics import PARTS, STAGES, Metrics
 from consumer.results import frames_value
 from consumer.rollout import Rollout
@@ -221,7 +223,10 @@ def test_there_is_advice_for_an_outage_of_every_part() -> None:
 
 def test_every_reason_of_a_dead_letter_is_explained() -> None:
     def leaves(kind: type[errors.VaultMLError]) -> Iterator[str]:
-        yield from (each.reason for each in kind.__subclasses__() if each.__module__ == errors.__name__)
+        for each in kind.__subclasses__():
+            if each.__module__ == errors.__name__:
+                yield each.reason
+                yield from leaves(each)
 
     table = rows(section("docs/operations.md", "there are dead letters"))
     named = [names_in(row[0])[0] for row in table]
@@ -262,7 +267,11 @@ def test_the_limits_are_the_codes() -> None:
     assert in_hand.split(",")[0] == str(service.MAX_IN_HAND)
     assert limits["recordings ready to be tried"].split()[-1] == str(service.READY_AHEAD)
     assert limits["messages fetched ahead by the Kafka client"] == f"{stream.PREFETCH_KILOBYTES // 1024} MiB"
-    assert limits["messages behind an unfinished one, per partition"] == str(service.MAX_HELD_MESSAGES)
+    held = limits["messages behind an unfinished one, per partition"]
+    assert held.split(",")[0] == str(service.MAX_HELD_MESSAGES)
+    assert limits["files that a worker has open"] == str(OPEN_FILES)
+    assert limits["memory of the pod"].split()[0] == str(memory_watch.FULL_SHARE)
+    assert limits["worker or pod deaths of one recording"] == str(backlog.MAX_BREAKDOWNS)
     behind = limits["batches that a version that is only compared is behind"]
     assert behind == str(second_look.MAX_BATCHES_BEHIND)
     assert limits["comparisons that Kafka has not confirmed"] == str(diff_topic.MOST_WAITING)
@@ -276,4 +285,3 @@ def test_the_limits_are_the_codes() -> None:
     assert message == f"{events.MAX_BYTES >> 20} MiB, {events.MAX_ENTRIES} events, " + (
         f"{events.MAX_DEPTH} levels, keys of {events.MAX_KEY_BYTES} bytes"
     )
-    assert limits["worker deaths of one recording"] == str(backlog.MAX_BREAKDOWNS)
