@@ -3,17 +3,18 @@ again when it ends, whoever ended it.
 """
 
 import contextlib
-import os
+import errno
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from consumer.errors import SetupError
 from tests.brokers.kafka import dies_with_us
+from tests.faults.clock import Clock
 from tests.faults.lanes import Lane
 from tests.faults.planted_pod import FULL_DISK_SIGN
 from tests.pods import Pod
@@ -22,7 +23,6 @@ DISK_BYTES = 8 * 1024**2
 RESTART_SECONDS = 1.0
 """Kubernetes starts a container that ended at once, for the first time."""
 
-_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debian's package `faketime`
 _MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
 
 
@@ -50,11 +50,11 @@ class Consumer:
     ) -> None:
         self.name, self.lane = name, lane
         self._environment, self._mounts = dict(environment), mounts
-        self._logs, self._disk, self._clock = directory, directory / "disk", directory / "clock"
+        self._logs, self._disk = directory, directory / "disk"
         self._disk.mkdir(parents=True)
-        self._set_clock(0)
-        if clock:
-            self._environment |= clock_environment(self._clock)
+        self.clock = Clock(directory) if clock else None
+        if self.clock is not None:
+            self._environment |= self.clock.environment()
         self._pod: Pod | None = None
         self.starts = self._replacements = 0
         self._wanted = False
@@ -157,23 +157,18 @@ class Consumer:
         if not self._mounts:
             (self._disk.parent / "full").touch()
             return
-        with contextlib.suppress(OSError), self._filler().open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(65_536))
+        try:
+            with self._filler().open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(65_536))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOENT):  # full, or its disk went with its processes
+                raise
 
     def empty_disk(self) -> None:
         """Give the room back."""
         with contextlib.suppress(OSError):  # its disk goes with its processes
             (self._filler() if self._mounts else self._disk.parent / "full").unlink(missing_ok=True)
-
-    def step_clock(self, seconds: int) -> None:
-        """Have its clock wrong by so much; the monotonic one stays as it is."""
-        self._set_clock(seconds)
-
-    def _set_clock(self, seconds: int) -> None:
-        aside = self._clock.with_suffix(".new")
-        aside.write_text(f"{seconds:+d}")
-        aside.rename(self._clock)
 
     def _filler(self) -> Path:
         assert self._pod is not None
@@ -194,33 +189,21 @@ class Consumer:
                 process.send_signal(number)
 
 
-def clock_environment(clock: Path) -> dict[str, str]:
-    """Return the variables that let the file `clock` say how wrong a program's clock is.
-
-    Raises:
-        SetupError: libfaketime is not there.
-    """
-    if not _FAKETIME.is_file():
-        raise SetupError("There is no libfaketime: run scripts/test, or install Debian's package faketime.")
-    return {
-        "LD_PRELOAD": str(_FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-
-
 def mount_command(directory: Path) -> Sequence[str]:
     """Return what runs a command with a small disk mounted at a directory, seen by nobody else."""
-    as_user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return ["unshare", "--mount", *as_user, "sh", "-c", _MOUNT, "sh", str(DISK_BYTES), str(directory)]
+    return ["unshare", "--mount", "sh", "-c", _MOUNT, "sh", str(DISK_BYTES), str(directory)]
 
 
 def can_mount(directory: Path) -> bool:
-    """Return whether this machine lets us mount a small disk: as root, or in a user namespace."""
+    """Return whether this machine lets us mount a small disk, which takes root and CAP_SYS_ADMIN.
+
+    A user namespace would let anybody mount one, but not look into it: a consumer is not dumpable, so its
+    /proc is root's.
+    """
     if shutil.which("unshare") is None:
         return False
-    return psutil.Popen([*mount_command(directory), "true"], stderr=-3).wait(10.0) == 0
+    tried = subprocess.run([*mount_command(directory), "true"], capture_output=True, timeout=10, check=False)
+    return tried.returncode == 0
 
 
 def _is_worker(process: psutil.Process) -> bool:

@@ -135,9 +135,11 @@ def _disk_full(fault: Fault, world: Surroundings) -> Injection:
 
 def _clock_stepped(fault: Fault, world: Surroundings) -> Injection:
     step = CLOCK_STEP_SECONDS if fault.choice < 0.5 else -CLOCK_STEP_SECONDS
-    clocked = world.clocked
+    clock = world.clocked.clock
+    assert clock is not None
+    words = f"{step:+d} s"
     return Injection(
-        f"clock of {clocked.name}", lambda: clocked.step_clock(step), lambda: clocked.step_clock(0)
+        f"clock of {world.clocked.name}", lambda: clock.step(step), lambda: clock.step(0), detail=words
     )
 
 

@@ -8,12 +8,11 @@ module again, so what it plants is in them as well.
 
 import errno
 import os
-import select
 import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, SupportsIndex
+from typing import Any, BinaryIO
 
 import av
 
@@ -47,14 +46,6 @@ def plant() -> None:
     av.open = planted_open  # type: ignore[assignment]  # the decoder opens recordings in one way only
     if FULL_DISK_SIGN in os.environ:
         tempfile.TemporaryFile = planted_file
-    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
-        # libfaketime takes clock_nanosleep() on the monotonic clock for a mistake (EINVAL), and Python's
-        # sleep is that: https://github.com/wolfcw/libfaketime, src/libfaketime.c.
-        time.sleep = _sleep
-
-
-def _sleep(seconds: float | SupportsIndex, /) -> None:
-    select.select([], [], [], float(seconds))
 
 
 if __name__ in ("__main__", "__mp_main__"):

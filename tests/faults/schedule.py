@@ -74,13 +74,13 @@ class Fault:
         return self.at_seconds + self.lasts_seconds
 
 
-LEAST_GAP_SECONDS, MOST_GAP_SECONDS = 6.0, 14.0
+LEAST_GAP_SECONDS, MOST_GAP_SECONDS = 6.0, 20.0
 
 
 def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
     """Return the faults of a run, in order: each kind once, in an order of its own, before any occurs again.
 
-    One begins every 6 to 14 seconds, the closer the shorter the time for every kind is. It may begin before
+    One begins every 6 to 20 seconds, the closer the shorter the time for every kind is. It may begin before
     the one before it is over, and none is over after `seconds`.
 
     Args:

@@ -20,7 +20,7 @@ from tests.faults.schedule import plan
 from tests.faults.surroundings import CALM, FAULTY, PARTITIONS, Surroundings, Topics, surroundings
 
 READY_SECONDS = 60.0
-DRAIN_RESERVE_SECONDS = 35.0
+DRAIN_RESERVE_SECONDS = 50.0
 """Of the time that was asked for: so long the last recordings may take."""
 
 LONGEST_DRAIN_SECONDS = 300.0
