@@ -12,8 +12,8 @@ from typing import Any
 from consumer.analysis import Analysis
 from consumer.annotate import write_annotated_frames
 from consumer.errors import VaultMLError
-from consumer.limits import WorkerLimits
 from consumer.events import RecordingEvent
+from consumer.limits import WorkerLimits
 from consumer.media import Media
 from consumer.messages import Position
 from consumer.pool import WorkerPool

@@ -93,7 +93,7 @@ class DetectSettings(TritonAccessSettings):
     recording_encryption_key: Annotated[
         setting_types.Passphrase | None,
         Variable(
-            "The symmetric key that the agents encrypt recordings with; without it those become dead letters.",
+            "The symmetric key that the agents encrypt recordings with; without it they become dead letters.",
             "the symmetric key of the agents",
             secret=True,
         ),

@@ -10,8 +10,8 @@ from consumer.connection import KafkaConnection, OAuthClient
 from consumer.detector import TritonEndpoint
 from consumer.limits import WorkerLimits
 from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings, TritonAccessSettings
-from consumer.triton_access import ProtocolKey, TritonAccess
 from consumer.transactional_producer import TransactionalProducer
+from consumer.triton_access import ProtocolKey, TritonAccess
 from consumer.vault import VaultSettings
 from consumer.worker import Look, WorkerSettings
 
