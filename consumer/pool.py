@@ -4,6 +4,7 @@ Processes are spawned, never forked: gRPC and librdkafka do not survive a fork. 
 processes is JSON text in both directions.
 """
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -34,8 +35,8 @@ Answer = str | WorkerDied | Unforeseen
 WATCHDOG_SECONDS = 30.0
 """An answer that is later than its time limit by so much got lost between the processes."""
 
-TOO_LARGE_STATUS = 76
-"""The exit status of a worker that could not have the memory that it asked for."""
+TOO_LARGE_STATUS, TOO_MANY_FILES_STATUS = 76, 77
+"""Exit statuses of a worker that could not have the memory, or one more file, that it asked for."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,8 @@ class WorkerPool:
             return WorkerTooLarge(
                 "A worker asked for more memory than WORKER_MEMORY lets it have, and ended."
             )
+        if error.exitcode == TOO_MANY_FILES_STATUS:
+            return WorkerDied("A worker had too many files open, and ended.")
         return WorkerDied(f"A worker process died on it (status {error.exitcode}).")
 
 
@@ -234,3 +237,7 @@ def _run(function: TaskFunction, task: str) -> str:
         return function(task)
     except MemoryError:
         os._exit(TOO_LARGE_STATUS)  # what else in this process met the same refusal, nobody knows
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            os._exit(TOO_MANY_FILES_STATUS)
+        raise

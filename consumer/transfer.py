@@ -3,6 +3,7 @@
 Nothing of a network error's own text is kept: it holds the URL, and with it the signature.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -161,10 +162,17 @@ def _is_page(response: requests.Response, chunk: bytes) -> bool:
 
 @contextmanager
 def full_disk_is_an_outage() -> Iterator[None]:
-    """Turn a failure to write into an outage: the next recording would meet it too."""
+    """Turn a failure to write into an outage: the next recording would meet it too.
+
+    Raises:
+        DiskFull: there is no room, or no right to write.
+        OSError: this process has too many files open, which is not the disk's fault.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise
         raise DiskFull(
             f"A recording cannot be written to disk ({error.strerror}): make room there."
         ) from None

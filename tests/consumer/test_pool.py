@@ -37,6 +37,10 @@ def behave(task: str) -> str:
                 time.sleep(0.01)
         case "ask for much":
             return str(len(bytearray(2048 * MIB)))
+        case "leak":
+            leaked = []
+            while True:
+                leaked.append(os.open(os.devnull, os.O_RDONLY))
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "a while":
@@ -134,6 +138,15 @@ def test_a_worker_that_asks_for_more_than_it_may_have_is_replaced() -> None:
         got = answers(pool, 3)
     assert isinstance(got[1], WorkerTooLarge)
     assert got[0] != got[2], "what else went wrong in the old process, nobody knows"
+
+
+def test_a_worker_that_has_too_many_files_open_is_replaced() -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=60.0, limits=WorkerLimits(256 * MIB)) as pool:
+        pool.submit(0, "leak")
+        pool.submit(1, "after")
+        got = answers(pool, 2)
+    assert "too many files" in str(got[0])
+    assert got[1] == "AFTER"
 
 
 def test_a_decoder_that_crashes_is_no_question_of_memory() -> None:
