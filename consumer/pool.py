@@ -32,6 +32,9 @@ TaskFunction = Callable[[str], str]
 Answer = str | WorkerDied | Unforeseen
 
 
+_LOOK_SECONDS = 0.5
+"""Between two looks for a task that has had its time, while somebody waits for an answer."""
+
 WATCHDOG_SECONDS = 30.0
 """An answer that is later than its time limit by so much got lost between the processes."""
 
@@ -79,6 +82,8 @@ class WorkerPool:
         # A task may wait in the pool for the one before it.
         self._patience_seconds = 2 * time_limit_seconds + watchdog_seconds
         self._submitted: dict[int, _Submitted] = {}
+        self._running_since: dict[Future[str], float] = {}
+        self._overdue: set[Future[str]] = set()
         self._answers: SimpleQueue[tuple[int, Answer]] = SimpleQueue()
         self._hello, self._arrived = multiprocessing.Pipe(duplex=False)
         self._watch = None if limits is None else MemoryWatch(limits.memory_bytes, self._arrivals)
@@ -131,14 +136,20 @@ class WorkerPool:
             self._renew()
         deadline = time.monotonic() + wait_seconds
         while True:
+            self._end_overdue()
+            left = max(0.0, deadline - time.monotonic())
             try:
-                ticket, answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                ticket, answer = self._answers.get(timeout=min(left, _LOOK_SECONDS))
             except Empty:
-                return None
+                if left <= _LOOK_SECONDS:
+                    return None
+                continue
             # A task that was answered for a broken pool may still be answered by it: once is enough.
             submitted = self._submitted.pop(ticket, None)
             if submitted is None:
                 continue
+            self._running_since.pop(submitted.future, None)
+            self._overdue.discard(submitted.future)
             if isinstance(answer, _Broken):
                 if submitted.tries == 1:
                     # It waited while an idle worker was ended: that says nothing of it.
@@ -153,6 +164,20 @@ class WorkerPool:
 
     def _oldest(self) -> float:
         return next(iter(self._submitted.values())).at
+
+    def _end_overdue(self) -> None:
+        """End the workers of tasks that have had their time.
+
+        pebble would do it, by the wall clock: one that is set an hour ahead would end every worker.
+        """
+        now = time.monotonic()
+        for future in [submitted.future for submitted in self._submitted.values()]:
+            if (
+                future.running()
+                and now - self._running_since.setdefault(future, now) > self._time_limit_seconds
+            ):
+                self._overdue.add(future)
+                future.cancel()
 
     def _renew(self) -> None:
         """Make the pool anew; what the old one did not answer is answered for it."""
@@ -188,21 +213,21 @@ class WorkerPool:
         # Ctrl-C at a terminal goes to all processes, and is for the main one alone to answer.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self._pool.schedule(self._function, args=(task,), timeout=self._time_limit_seconds)
+            return self._pool.schedule(self._function, args=(task,))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _answer(self, future: Future[str]) -> Answer:
+        if future in self._overdue:
+            return WorkerDied(
+                f"A worker was still busy after {self._time_limit_seconds:g} s and was ended "
+                "(RECORDING_TIME_LIMIT)."
+            )
         if future.cancelled():
             return WorkerDied("The worker pool was stopped.")
         error = future.exception()
         if error is None:
             return future.result()
-        if isinstance(error, TimeoutError):
-            return WorkerDied(
-                f"A worker was still busy after {self._time_limit_seconds:g} s and was ended "
-                "(RECORDING_TIME_LIMIT)."
-            )
         if isinstance(error, BrokenProcessPool):
             return _Broken(f"The worker pool broke ({error}).")
         if isinstance(error, pebble.ProcessExpired):

@@ -68,6 +68,16 @@ def test_a_worker_that_hangs_is_ended_at_the_time_limit() -> None:
     assert got[1] == "AFTER"
 
 
+def test_a_wall_clock_that_is_set_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(behave, workers=1, time_limit_seconds=30.0) as pool:
+        pool.submit(0, "warm")
+        answers(pool, 1)
+        real = time.time
+        pool.submit(1, "a while")
+        monkeypatch.setattr(time, "time", lambda: real() + 3600.0)
+        assert answers(pool, 1)[1] == "A WHILE"
+
+
 def test_an_unforeseen_exception_comes_back_and_does_not_vanish() -> None:
     with WorkerPool(behave, workers=1, time_limit_seconds=30.0) as pool:
         pool.submit(0, "raise")
