@@ -46,7 +46,7 @@ _CHANNEL_OPTIONS = [
 
 _HEALS = {"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"}
 _FULL = ("Exceeds maximum queue size", "Request timeout expired")
-"""What it says, with UNAVAILABLE, of a request that finds a queue of max_queue_size before it, and of one that
+"""What it says, with UNAVAILABLE, of a request that finds a full queue (max_queue_size), and of one that
 waited there for longer than it may (core/src/scheduler_utils.cc and dynamic_batch_scheduler.cc)."""
 
 
