@@ -167,12 +167,18 @@ def test_partitions_are_shared_and_handed_over_without_doing_work_twice(
 ) -> None:
     world = World(kafka, triton.grpc_url, vault, tmp_path, partitions=4)
     sent = [world.store(f"cam/{n}.mp4", clip) for n in range(60)]
-    for n, event in enumerate(sent):
-        world.send(event, partition=n % 4)
+
+    def send(numbers: range) -> None:
+        for n in numbers:
+            world.send(sent[n], partition=n % 4)
+
+    send(range(20))
     with world.pod() as first:
         world.results(5)
         with world.pod() as second:
-            second.wait_until_ready()
+            # Not earlier: the first pod alone could be done before there is a second one.
+            second.wait_for_line(event="partitions assigned")
+            send(range(20, 60))
             world.results(60)
             assert second.lines(event="recording"), "the second pod worked too"
             assert first.stop() == 0
