@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lacking := kafka.missing():
         _say(lacking)
         return 2
-    options = Options(asked.minutes, asked.seed, only, asked.rate)
+    options = Options(asked.minutes, asked.seed, only, asked.rate, asked.gap)
     directory = asked.keep or Path(tempfile.mkdtemp(prefix="soak-"))
     if directory.exists() and any(directory.iterdir()):
         _say(f"{directory} is not empty: name another directory with --keep.")
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="decides what happens when (1)")
     parser.add_argument("--only", default="", help="kinds of faults, separated by commas (all)")
     parser.add_argument("--rate", type=float, default=8.0, help="messages a second (8)")
+    parser.add_argument("--gap", type=float, default=0.0, help="seconds between two faults (6 to 20)")
     parser.add_argument("--keep", type=Path, help="an empty directory for logs and report")
     parser.add_argument("--write", type=Path, help="a document to put the tables into, when all is well")
     return parser

@@ -77,7 +77,7 @@ class Fault:
 LEAST_GAP_SECONDS, MOST_GAP_SECONDS = 6.0, 20.0
 
 
-def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
+def plan(seed: int, seconds: float, only: Collection[str] = (), gap_seconds: float = 0.0) -> list[Fault]:
     """Return the faults of a run, in order: each kind once, in an order of its own, before any occurs again.
 
     One begins every 6 to 20 seconds, the closer the shorter the time for every kind is. It may begin before
@@ -87,10 +87,11 @@ def plan(seed: int, seconds: float, only: Collection[str] = ()) -> list[Fault]:
         seed: the same seed gives the same plan.
         seconds: how long the plan is.
         only: names of KINDS; all of them where it is empty.
+        gap_seconds: from one beginning to the next; 0 for as above.
     """
     rng = random.Random(seed)
     names = [name for name in KINDS if not only or name in only]
-    gap = min(MOST_GAP_SECONDS, max(LEAST_GAP_SECONDS, seconds / (len(names) + 1)))
+    gap = gap_seconds or min(MOST_GAP_SECONDS, max(LEAST_GAP_SECONDS, seconds / (len(names) + 1)))
     # In the first round what lasts longest comes first: at the end of a short plan it would have no room.
     waiting = sorted(_shuffled(names, rng), key=lambda name: -KINDS[name].lasts_seconds[1])
     faults: list[Fault] = []

@@ -46,18 +46,22 @@ class Options:
         seed: decides what happens when, and what is stored.
         only: kinds of faults; all of them where it is empty.
         per_second: recordings.
+        gap_seconds: between two faults; 0 leaves it to the plan.
     """
 
     minutes: float = 5.0
     seed: int = 1
     only: tuple[str, ...] = ()
     per_second: float = 8.0
+    gap_seconds: float = 0.0
 
     @property
     def command(self) -> str:
         """What repeats this soak."""
         only = f" --only {','.join(self.only)}" if self.only else ""
-        return f"scripts/soak --minutes {self.minutes:g} --seed {self.seed} --rate {self.per_second:g}{only}"
+        gap = f" --gap {self.gap_seconds:g}" if self.gap_seconds else ""
+        asked = f"--minutes {self.minutes:g} --seed {self.seed} --rate {self.per_second:g}"
+        return f"scripts/soak {asked}{only}{gap}"
 
 
 @dataclass
@@ -158,7 +162,7 @@ def _feed(options: Options, world: Surroundings, run: _Run, seconds: float, say:
             while len(watcher.first_seen) < 4 * PARTITIONS and time.monotonic() < end:
                 watch.turn()
             left = end - CALM_SECONDS - time.monotonic()
-            campaign = Campaign(plan(options.seed, left, options.only), world, say)
+            campaign = Campaign(plan(options.seed, left, options.only, options.gap_seconds), world, say)
             run.happened = campaign.happened
             while time.monotonic() < end or not campaign.done:
                 campaign.turn()
