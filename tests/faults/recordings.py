@@ -92,7 +92,9 @@ class Recipe:
 _DONE = Expected("done")
 _MALFORMED = Expected("dead-letter", "malformed", frozenset({"malformed"}))
 _ON_DEMAND = Expected("skipped:ondemand")
-_PASSING = {"unavailable", "signed_url_expired", "inference_failed", "model_changed", "worker_died"}
+_PASSING = {
+    "unavailable", "signed_url_expired", "inference_failed", "model_changed", "worker_died", "pod_died",
+}  # fmt: skip
 """What a try may fail with because of a fault of ours that is not called an outage yet."""
 
 

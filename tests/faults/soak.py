@@ -35,6 +35,7 @@ _MOST_WAITING_SECONDS = 40.0
 """Recordings stop coming when so much of them waits: a run must come to an end."""
 
 _AROUND_SECONDS = 5.0
+_SHOWN_FAULTS = 8
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,7 @@ def _described(found: Balance, run: _Run) -> list[str]:
             seen_at = run.watcher.first_seen.get(place, message.at)
             around = "; ".join(
                 f"{each} from {each.began_at - run.began_at:.1f} s"
-                for each in _around(run.happened, message.at, seen_at)
+                for each in _around(run.happened, message.at, seen_at)[-_SHOWN_FAULTS:]
             )
             line += (
                 f"; sent at {message.at - run.began_at:.1f} s, first outcome at "
