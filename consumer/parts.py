@@ -10,7 +10,6 @@ from consumer.connection import KafkaConnection, OAuthClient
 from consumer.detector import TritonEndpoint
 from consumer.limits import WorkerLimits
 from consumer.settings import TRITON_SHARE, DetectSettings, Settings, TopicSettings, TritonAccessSettings
-from consumer.transactional_producer import TransactionalProducer
 from consumer.triton_access import ProtocolKey, TritonAccess
 from consumer.vault import VaultSettings
 from consumer.worker import Look, WorkerSettings
@@ -68,17 +67,6 @@ def _certificate(
         return None
     return ClientCertificate(
         certificate_file, key_file, key_password.get_secret_value() if key_password else None
-    )
-
-
-def transactional_producer(settings: Settings) -> TransactionalProducer | None:
-    """Return the producer of exactly-once delivery, not begun; None where the settings say at-least-once."""
-    if settings.kafka_delivery != "exactly-once":
-        return None
-    return TransactionalProducer(
-        kafka_connection(settings),
-        transactional_id=f"{settings.kafka_transaction_prefix}-{settings.pod_name}",
-        max_message_bytes=settings.max_message_bytes,
     )
 
 

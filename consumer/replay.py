@@ -19,36 +19,26 @@ from threading import Event
 import structlog
 from prometheus_client import CollectorRegistry
 
-from consumer.confirmations import Confirmations
+from consumer.assembly import delivery_by, outbox_settings, transactional_producer, worker_pool
 from consumer.contract import REPLAY_PRIORITY
-from consumer.delivery import Delivery
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.diff_topic import DiffTopic
 from consumer.endpoints import Health
 from consumer.errors import ProducerFenced, SettingsError, SetupError
 from consumer.metrics import Metrics
 from consumer.moments import in_words
-from consumer.outbox import Outbox, OutboxSettings
-from consumer.parts import (
-    BACKSTOP_SECONDS,
-    attempt_seconds,
-    kafka_connection,
-    worker_limits,
-    worker_settings,
-)
+from consumer.outbox import Outbox
+from consumer.parts import kafka_connection, worker_settings
 from consumer.past import Past, Stretch
 from consumer.past_source import PastSource, Window
-from consumer.pool import WorkerPool
 from consumer.provision import ensure_topic
 from consumer.replay_mark import ReplayMark
 from consumer.service import Service, ServiceLimits
-from consumer.settings import Settings, secret_values
+from consumer.settings import Settings
 from consumer.sink import ResultSink
-from consumer.transactional_producer import TransactionalProducer
-from consumer.transactions import Transactions
 from consumer.triton_client import TritonClient
 from consumer.vault import VaultClient
-from consumer.worker import WorkerSettings, work
+from consumer.worker import WorkerSettings
 
 _log = structlog.get_logger("vault-ml")
 
@@ -190,37 +180,17 @@ def run(settings: Settings, order: Order, prepared: Replay, *, anew: bool = Fals
     metrics = Metrics(registry)
     open_sink = partial(ResultSink, connection, max_message_bytes=settings.max_message_bytes)
     with ExitStack() as ending:
-        delivery: Delivery
-        if settings.kafka_delivery == "exactly-once":
-            producer = TransactionalProducer(
-                connection,
-                transactional_id=f"{settings.kafka_transaction_prefix}-{prepared.name}",
-                max_message_bytes=settings.max_message_bytes,
-            )
+        producer = transactional_producer(settings, prepared.name)
+        if producer is not None:
             producer.begin()
-            delivery = Transactions(producer, source, metrics.transaction)
-        else:
-            delivery = Confirmations(open_sink(), source)
+        delivery = delivery_by(producer, open_sink, source, metrics)
         ending.callback(delivery.close)
-        workers = _workers(settings, prepared.version)
-        pool = ending.enter_context(
-            WorkerPool(
-                partial(work, workers),
-                workers=settings.workers,
-                time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
-                limits=worker_limits(settings),
-            )
-        )
+        pool = ending.enter_context(worker_pool(settings, _workers(settings, prepared.version)))
         service = Service(
             source=source,
             outbox=Outbox(
                 delivery,
-                OutboxSettings(
-                    target_topic=order.topic_to,
-                    dead_letter_topic=order.letters_topic,
-                    max_message_bytes=settings.max_message_bytes,
-                    secrets=secret_values(settings),
-                ),
+                outbox_settings(settings, order.topic_to, order.letters_topic),
                 metrics,
                 DiffTopic(settings.queue_comparison, open_sink, metrics.trials),
             ),

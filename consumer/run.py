@@ -12,9 +12,8 @@ import structlog
 import tenacity
 from prometheus_client import CollectorRegistry
 
-from consumer.confirmations import Confirmations
+from consumer.assembly import delivery_by, outbox_settings, transactional_producer, worker_pool
 from consumer.connection import KafkaConnection
-from consumer.delivery import Delivery
 from consumer.detector import TritonDetector, TritonEndpoint
 from consumer.diff_topic import DiffTopic
 from consumer.endpoints import Endpoints, Health
@@ -28,15 +27,8 @@ from consumer.errors import (
     VaultMLError,
 )
 from consumer.metrics import Metrics
-from consumer.outbox import Outbox, OutboxSettings
-from consumer.parts import (
-    BACKSTOP_SECONDS,
-    attempt_seconds,
-    kafka_connection,
-    transactional_producer,
-    worker_limits,
-    worker_settings,
-)
+from consumer.outbox import Outbox
+from consumer.parts import kafka_connection, worker_settings
 from consumer.pool import WorkerPool
 from consumer.provision import ensure_topic
 from consumer.retention import Losses, TopicRetention
@@ -46,9 +38,8 @@ from consumer.sink import ResultSink
 from consumer.stream import EventSource
 from consumer.temporary import sweep
 from consumer.transactional_producer import TransactionalProducer
-from consumer.transactions import Transactions
 from consumer.vault import VaultClient, VaultSettings
-from consumer.worker import WorkerSettings, work
+from consumer.worker import WorkerSettings
 
 _log = structlog.get_logger("vault-ml")
 
@@ -109,12 +100,7 @@ def _serve_through_fences(settings: Settings, metrics: Metrics, health: Health, 
 
 def _serve_once(settings: Settings, metrics: Metrics, health: Health, stop: Event) -> None:
     workers = worker_settings(settings)
-    pool = WorkerPool(
-        partial(work, workers),
-        workers=settings.workers,
-        time_limit_seconds=attempt_seconds(settings) + BACKSTOP_SECONDS,
-        limits=worker_limits(settings),
-    )
+    pool = worker_pool(settings, workers)
     if left := sweep(workers.download_directory):
         _log.info("files of a pod before this one removed", files=left)
     with pool:
@@ -131,12 +117,6 @@ def _serve(
     stop: Event,
 ) -> None:
     connection = kafka_connection(settings)
-    outbox_settings = OutboxSettings(
-        target_topic=settings.queue_target,
-        dead_letter_topic=settings.queue_dead_letter,
-        max_message_bytes=settings.max_message_bytes,
-        secrets=secret_values(settings),
-    )
     open_sink = partial(ResultSink, connection, max_message_bytes=settings.max_message_bytes)
     diffs = DiffTopic(settings.queue_comparison, open_sink, metrics.trials)
     source = EventSource(
@@ -147,16 +127,17 @@ def _serve(
         losses=Losses(settings.kafka_group, metrics.events_expired),
         retention=TopicRetention(connection, settings.queue_name),
     )
-    producer = transactional_producer(settings)
-    delivery: Delivery = (
-        Confirmations(open_sink(), source)
-        if producer is None
-        else Transactions(producer, source, metrics.transaction)
-    )
+    producer = transactional_producer(settings, settings.pod_name)
+    delivery = delivery_by(producer, open_sink, source, metrics)
     metrics.delivery(settings.kafka_delivery)
     service = Service(
         source=source,
-        outbox=Outbox(delivery, outbox_settings, metrics, diffs),
+        outbox=Outbox(
+            delivery,
+            outbox_settings(settings, settings.queue_target, settings.queue_dead_letter),
+            metrics,
+            diffs,
+        ),
         pool=pool,
         limits=ServiceLimits(
             workers=settings.workers,

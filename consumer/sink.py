@@ -14,6 +14,43 @@ DELIVERY_TIMEOUT_MS = 30_000
 Delivered = Callable[[BrokerAway | MessageTooLarge | None], None]
 
 
+def size_properties(max_message_bytes: int) -> dict[str, object]:
+    """Return librdkafka's properties of a producer whose messages were measured by MAX_MESSAGE_BYTES."""
+    return {
+        # Room for key, headers and framing beside the value, which is measured before it is sent.
+        "message.max.bytes": max_message_bytes + 65_536,
+        # The topic's limit holds for a whole batch, not for each message in it.
+        "batch.size": min(1_000_000, max_message_bytes),
+    }
+
+
+def put(
+    producer: Producer,
+    topic: str,
+    message: OutgoingMessage,
+    report: Callable[[KafkaError | None, Message], None],
+) -> None:
+    """Queue a message at a producer, which tells its fate to `report`.
+
+    Raises:
+        BufferError, KafkaException: it was not queued, and `report` hears nothing.
+    """
+    producer.produce(
+        topic,
+        key=message.key,
+        value=message.value,
+        headers=[(name, value) for name, value in message.headers],
+        on_delivery=report,
+    )
+
+
+def too_large(topic: str) -> MessageTooLarge:
+    """Return what is wrong where a topic refused a message for its size."""
+    return MessageTooLarge(
+        f"Topic {topic!r} does not take a message of this size; lower MAX_MESSAGE_BYTES below its limit."
+    )
+
+
 class ResultSink:
     """Sends results and dead letters, and says of each when the broker has confirmed it."""
 
@@ -21,15 +58,12 @@ class ResultSink:
         self._ended: str | None = None
         self._producer = Producer(
             connection.properties()
+            | size_properties(max_message_bytes)
             | {
                 "acks": "all",
                 "enable.idempotence": True,
                 "message.timeout.ms": DELIVERY_TIMEOUT_MS,
-                # Room for key, headers and framing beside the value, which is measured before it is sent.
-                "message.max.bytes": max_message_bytes + 65_536,
                 "linger.ms": 5,
-                # The topic's limit holds for a whole batch, not for each message in it.
-                "batch.size": min(1_000_000, max_message_bytes),
                 "error_cb": self._on_error,
             },
             logger=librdkafka_log(),
@@ -45,13 +79,7 @@ class ResultSink:
             delivered(None if error is None else _not_delivered(topic, error))
 
         try:
-            self._producer.produce(
-                topic,
-                key=message.key,
-                value=message.value,
-                headers=[(name, value) for name, value in message.headers],
-                on_delivery=report,
-            )
+            put(self._producer, topic, message, report)
         except BufferError:
             delivered(BrokerAway(f"Too many messages wait for topic {topic!r} to take them."))
         except KafkaException as error:
@@ -77,7 +105,5 @@ class ResultSink:
 
 def _not_delivered(topic: str, error: KafkaError) -> BrokerAway | MessageTooLarge:
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return MessageTooLarge(
-            f"Topic {topic!r} does not take a message of this size; lower MAX_MESSAGE_BYTES below its limit."
-        )
+        return too_large(topic)
     return BrokerAway(f"The broker did not confirm a message to topic {topic!r}: {error.str()}")

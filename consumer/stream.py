@@ -302,7 +302,28 @@ class EventSource:
             partitions: None for all that are assigned.
             wait: for the broker's answer.
         """
-        self._commit(self._progress.values() if partitions is None else partitions, wait=wait)
+        due = {
+            p: place
+            for p in (self._progress.values() if partitions is None else partitions)
+            if (place := p.commit_due) is not None
+        }
+        if not due:
+            return
+        offsets = [
+            TopicPartition(p.topic, p.partition, place.offset, metadata=place.note)
+            for p, place in due.items()
+        ]
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._commits_under_way += 1
+        except KafkaException as error:
+            _log.warning("commit failed; these messages may come again", error=error.args[0].str())
+            return
+        for p, place in due.items():
+            p.committed(place)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
@@ -362,26 +383,6 @@ class EventSource:
             _log.warning("kafka does not answer, stopping without a word; messages may come again")
             return
         self._consumer.close()
-
-    def _commit(self, partitions: Iterable[PartitionProgress], *, wait: bool) -> None:
-        due = {p: place for p in partitions if (place := p.commit_due) is not None}
-        if not due:
-            return
-        offsets = [
-            TopicPartition(p.topic, p.partition, place.offset, metadata=place.note)
-            for p, place in due.items()
-        ]
-        try:
-            if wait:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-                self._commits_under_way += 1
-        except KafkaException as error:
-            _log.warning("commit failed; these messages may come again", error=error.args[0].str())
-            return
-        for p, place in due.items():
-            p.committed(place)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._commits_under_way = max(0, self._commits_under_way - 1)

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, ProducerFenced, TransactionsRefused
 from consumer.messages import OutgoingMessage
+from consumer.sink import put, size_properties
 
 TRANSACTION_TIMEOUT_MS = 15_000
 """How long what a dead pod left open holds up the partition's next owner."""
@@ -111,20 +112,21 @@ class TransactionalProducer:
 
     def __init__(self, connection: KafkaConnection, *, transactional_id: str, max_message_bytes: int) -> None:
         self.transactional_id = transactional_id
-        self._properties = connection.properties() | {
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-            "socket.timeout.ms": _SOCKET_TIMEOUT_MS,
-            # The next transaction begins while the broker still writes the marks of the last one, and is
-            # told to come again: soon, or each transaction takes 100 ms.
-            "retry.backoff.ms": 10,
-            # A topic that is not there is said to be missing before the transaction runs out of time.
-            "topic.metadata.propagation.max.ms": 1_000,
-            "message.max.bytes": max_message_bytes + 65_536,
-            "linger.ms": 1,
-            # The topic's limit holds for a whole batch, not for each message in it.
-            "batch.size": min(1_000_000, max_message_bytes),
-        }
+        self._properties = (
+            connection.properties()
+            | size_properties(max_message_bytes)
+            | {
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "socket.timeout.ms": _SOCKET_TIMEOUT_MS,
+                # The next transaction begins while the broker still writes the marks of the last one, and is
+                # told to come again: soon, or each transaction takes 100 ms.
+                "retry.backoff.ms": 10,
+                # A topic that is not there is said to be missing before the transaction runs out of time.
+                "topic.metadata.propagation.max.ms": 1_000,
+                "linger.ms": 1,
+            }
+        )
         self._writer = _Writer(self._properties)
 
     def begin(self, timeout_seconds: float = 10.0) -> None:
@@ -239,13 +241,7 @@ class _Writer:
             reported(error)
 
         try:
-            self.producer.produce(
-                topic,
-                key=message.key,
-                value=message.value,
-                headers=[(name, value) for name, value in message.headers],
-                on_delivery=report,
-            )
+            put(self.producer, topic, message, report)
         except KafkaException as error:
             reported(error.args[0])
             raise

@@ -13,8 +13,9 @@ import structlog
 from confluent_kafka import TopicPartition
 
 from consumer.delivery import Letter, Receipt
-from consumer.errors import MessageTooLarge, ProducerFenced
+from consumer.errors import ProducerFenced
 from consumer.offsets import PartitionProgress, Place
+from consumer.sink import too_large
 from consumer.transactional_producer import Batch, Fate, NotWritten, TransactionalProducer
 
 _log = structlog.get_logger("vault-ml.delivery")
@@ -194,11 +195,7 @@ class Transactions:
         if largest.progress.revoked:
             return []
         largest.progress.reopened(largest.offset)
-        too_large = MessageTooLarge(
-            f"Topic {largest.topic!r} does not take a message of this size; lower MAX_MESSAGE_BYTES "
-            "below its limit."
-        )
-        return [Receipt(largest, too_large)]
+        return [Receipt(largest, too_large(largest.topic))]
 
     def _remove(self, letter: Letter) -> None:
         row = self._rows.get(letter.progress)
