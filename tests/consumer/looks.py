@@ -1,6 +1,7 @@
 """Look at a recording as the worker does, checking on the way what must hold for every recording."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from av.video.frame import VideoFrame
@@ -10,6 +11,19 @@ from consumer.media import FileMedia, Media
 from consumer.video import open_recording
 from tests.clips import number_of
 from tests.consumer.ledgers import assert_balances
+
+
+class InMemory:
+    """A recording whose bytes a test has written itself."""
+
+    def __init__(self, data: bytes, name: str = "a.mp4") -> None:
+        self.name = name
+        self.size_bytes = len(data)
+        self._data = data
+
+    def open(self) -> BytesIO:
+        """Give a reader at position 0."""
+        return BytesIO(self._data)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Promises of consumer/boxes.py: what the outermost boxes say before any decoder runs."""
 
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from consumer.boxes import Layout, inspect, open_mended
 from consumer.errors import RecordingEncrypted, RecordingUnfinished
 from consumer.media import FileMedia
 from tests import clips
+from tests.consumer.looks import InMemory
 
 
 @pytest.mark.parametrize("options", [{}, {"movflags": "faststart"}, clips.KERBEROS_FRAGMENTS])
@@ -71,24 +71,13 @@ def test_a_box_that_claims_no_size_does_not_trap_the_walk(tmp_path: Path) -> Non
     assert inspect(FileMedia(path)).is_mp4
 
 
-class _InMemory:
-    name = "a.mp4"
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size_bytes = len(data)
-
-    def open(self) -> BytesIO:
-        return BytesIO(self._data)
-
-
 def _box(kind: bytes, payload: bytes) -> bytes:
     return (8 + len(payload)).to_bytes(4, "big") + kind + payload
 
 
 def test_a_hole_between_boxes_is_a_gap_that_ends_where_the_next_fragment_begins() -> None:
     head, hole, tail = _box(b"ftyp", bytes(4)) + _box(b"moov", bytes(50)), bytes(33), _box(b"moof", bytes(9))
-    layout = inspect(_InMemory(head + hole + tail))
+    layout = inspect(InMemory(head + hole + tail))
     assert layout.gaps == ((len(head), len(head) + len(hole)),)
     assert not layout.truncated
 
@@ -97,7 +86,7 @@ def test_a_hole_between_boxes_is_a_gap_that_ends_where_the_next_fragment_begins(
 def test_a_mended_recording_reads_the_same_wherever_one_begins(start: int, length: int, chunk: int) -> None:
     data = bytes(range(60))
     mended = data[:20] + (15).to_bytes(4, "big") + b"free" + data[28:]
-    with open_mended(_InMemory(data), Layout(is_mp4=True, truncated=False, gaps=((20, 35),))) as file:
+    with open_mended(InMemory(data), Layout(is_mp4=True, truncated=False, gaps=((20, 35),))) as file:
         file.seek(start)
         assert file.read(length) == mended[start : start + length]
         file.seek(0)

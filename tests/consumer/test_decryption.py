@@ -3,7 +3,7 @@
 import os
 import random
 import tracemalloc
-from io import SEEK_CUR, SEEK_END, BytesIO
+from io import SEEK_CUR, SEEK_END
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,9 @@ from consumer.errors import DecryptionFailed, RecordingEncrypted, RecordingUndec
 from consumer.media import FileMedia, Media
 from tests import clips
 from tests.clips import Clip
-from tests.consumer.looks import look_at
+from tests.consumer.looks import InMemory, look_at
 
 KEY = "a passphrase, with ünïcode"
-
-
-class _InMemory:
-    name = "cam/a.mp4"
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size_bytes = len(data)
-
-    def open(self) -> BytesIO:
-        return BytesIO(self._data)
 
 
 def _encrypted(tmp_path: Path, plain: bytes, passphrase: str = KEY) -> FileMedia:
@@ -146,7 +135,7 @@ def test_what_is_not_encrypted_is_left_as_it_is(tmp_path: Path) -> None:
     "data", [b"", b"Salted", b"\x00\x00\x00\x18ftypSalted__"], ids=["empty", "short", "mp4"]
 )
 def test_only_the_first_eight_bytes_say_that_a_recording_is_encrypted(data: bytes) -> None:
-    media = _InMemory(data)
+    media = InMemory(data)
     assert unlock(media, KEY) is media
 
 
@@ -210,7 +199,7 @@ def test_a_damaged_end_does_not_make_a_right_key_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size_bytes", [8, 15, 16, 17, 31])
 def test_what_is_cut_off_before_its_first_block_is_undecodable(size_bytes: int) -> None:
     with pytest.raises(RecordingUndecodable, match="cut off before its first block"):
-        unlock(_InMemory((b"Salted__" + bytes(100))[:size_bytes]), KEY)
+        unlock(InMemory((b"Salted__" + bytes(100))[:size_bytes]), KEY)
 
 
 def test_a_recording_whose_file_shrinks_while_it_is_read_ends_there(tmp_path: Path) -> None:

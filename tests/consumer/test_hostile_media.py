@@ -18,22 +18,11 @@ from consumer.sampling import MAX_KEYFRAMES
 from consumer.video import open_recording
 from tests import clips, hostile_media
 from tests.clips import Clip
-from tests.consumer.looks import Seen, look
+from tests.consumer.looks import InMemory, Seen, look
 from tests.hostile_media import Movie, box, full_box, nested, picture
 
 FTYP = box(b"ftyp", b"isom", bytes(4), b"isom")
 COUNTS_MUCH = full_box(b"stsz", struct.pack(">2I", 1, 2**32 - 1))
-
-
-class _InMemory:
-    name = "a.mp4"
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size_bytes = len(data)
-
-    def open(self) -> BytesIO:
-        return BytesIO(self._data)
 
 
 def _look(tmp_path: Path, data: bytes, predictions: int = 5) -> Seen:
@@ -146,12 +135,12 @@ def test_an_edit_list_that_plays_the_same_again_and_again_does_not(tmp_path: Pat
 def test_more_boxes_than_anybody_writes_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boxes, "MAX_BOXES", 100)
     with pytest.raises(RecordingTooLarge, match="more than 100 boxes"):
-        inspect(_InMemory(FTYP + box(b"free") * 100))
+        inspect(InMemory(FTYP + box(b"free") * 100))
 
 
 def test_no_more_gaps_are_stepped_over_than_the_limit_says() -> None:
     hole_and_fragment = bytes(8) + box(b"mdat")
-    layout = inspect(_InMemory(FTYP + box(b"moov") + hole_and_fragment * 5000))
+    layout = inspect(InMemory(FTYP + box(b"moov") + hole_and_fragment * 5000))
     assert len(layout.gaps) == boxes.MAX_GAPS
     assert layout.tail is not None
 
@@ -172,7 +161,7 @@ def test_a_gap_of_more_than_four_gigabytes_is_stepped_over(tmp_path: Path) -> No
 
 def test_a_box_that_goes_around_in_circles_does_not_trap_the_walk() -> None:
     with pytest.raises(RecordingUnfinished):
-        inspect(_InMemory(struct.pack(">I4sQ", 1, b"free", 0) + bytes(100) + box(b"mdat")))
+        inspect(InMemory(struct.pack(">I4sQ", 1, b"free", 0) + bytes(100) + box(b"mdat")))
 
 
 # Many pictures

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from consumer.connection import KafkaConnection
 from consumer.offsets import PartitionProgress, Place
 from consumer.retention import Losses, TopicRetention, retention_seconds, seconds_left
-from tests.brokers.kafka import KafkaBroker, User
+from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User
 from tests.brokers.topics import allow_all_but_create, create_topic, delete_before
 from tests.pods import Pod
 from tests.worlds import World, keys
@@ -124,12 +124,8 @@ def test_when_the_oldest_unfinished_event_expires_is_known(world: World, clip: P
 
 
 def test_without_the_right_to_read_a_topics_configuration_that_is_said_once(tmp_path: Path) -> None:
-    with_authorizer = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
     user = User("plain-user", "plain-secret", "PLAIN")
-    with KafkaBroker(tmp_path, users=(user,), settings=with_authorizer) as kafka:
+    with KafkaBroker(tmp_path, users=(user,), settings=WITH_AUTHORIZER) as kafka:
         allow_all_but_create(kafka.bootstrap, user.name)
         topic = create_topic(kafka.bootstrap, "hour", config={"retention.ms": str(HOUR * 1000)})
         allowed = TopicRetention(KafkaConnection(kafka.bootstrap), topic)

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from consumer.topics import Record
 from modelops.embedded import EmbeddedTriton
-from tests.brokers.kafka import KafkaBroker, User
+from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User
 from tests.brokers.topics import allow_all_but_create, create_topic
 from tests.fakes.faulty_vault import FaultyVault, silence
 from tests.pods import Pod
@@ -63,12 +63,8 @@ def test_results_behind_an_unfinished_recording_wait_and_other_partitions_do_not
 def test_where_transactions_are_refused_it_stops_with_one_sentence(
     triton: EmbeddedTriton, vault: FaultyVault, clip: Path, tmp_path: Path
 ) -> None:
-    with_authorizer = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
     (tmp_path / "kafka").mkdir()
-    with KafkaBroker(tmp_path / "kafka", users=(LOGIN,), settings=with_authorizer) as kafka:
+    with KafkaBroker(tmp_path / "kafka", users=(LOGIN,), settings=WITH_AUTHORIZER) as kafka:
         allow_all_but_create(kafka.bootstrap, LOGIN.name, transactions=False)
         world = World(kafka, triton.grpc_url, vault, tmp_path)
         for topic in (world.letters_topic, world.comparisons_topic):

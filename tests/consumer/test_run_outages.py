@@ -9,7 +9,7 @@ import psutil
 
 from modelops.embedded import EmbeddedTriton
 from tests import clips
-from tests.brokers.kafka import KafkaBroker, User, free_ports
+from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User, free_ports
 from tests.brokers.topics import allow_all_but_create, create_topic
 from tests.fakes.faulty_vault import FaultyHandler, FaultyVault, drip_body, reset, status
 from tests.worlds import SECONDS, World, keys
@@ -123,13 +123,9 @@ def test_a_recording_that_does_not_heal_in_time_is_a_dead_letter_and_delays_nobo
 def test_without_the_right_to_create_the_dead_letter_topic_bad_events_wait_and_other_partitions_flow(
     triton: EmbeddedTriton, vault: FaultyVault, clip: Path, tmp_path: Path
 ) -> None:
-    with_authorizer = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-    }
     user = User("plain-user", "plain-secret", "PLAIN")
     (tmp_path / "kafka").mkdir()
-    with KafkaBroker(tmp_path / "kafka", users=(user,), settings=with_authorizer) as kafka:
+    with KafkaBroker(tmp_path / "kafka", users=(user,), settings=WITH_AUTHORIZER) as kafka:
         allow_all_but_create(kafka.bootstrap, user.name)
         world = World(kafka, triton.grpc_url, vault, tmp_path, partitions=2)
         world.send(b"{not json", partition=0)
