@@ -32,6 +32,8 @@ REDUCED = "reduced to what names the recording"
 
 _SENTENCE_BYTES = 1000
 _CAMERA_BYTES = 128
+_CUT_KEY_BYTES = 256
+"""Of a recording's key, in a letter that is as small as can be."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _EVENT_SECONDS = re.compile(r"[0-9]{1,11}")
 
@@ -52,7 +54,8 @@ def build_dead_letter(
     """Return the dead letter of one event, not larger than `max_bytes`, with its credentials masked.
 
     A payload that is too large is reduced to what names the recording, which is enough to send it again; one
-    that is no recording event is cut off. The attribute `payload` then says so.
+    that is no recording event is cut off. Where there is no room for that either, it is left out, and a long
+    key is cut. The attribute `payload` then says so.
 
     Args:
         payload: the event alone: the message, or its entry in a list.
@@ -61,13 +64,13 @@ def build_dead_letter(
         destination: the dead-letter topic.
         attempts: how often it was tried.
         exhausted: the error might have healed, and did not in time.
-        max_bytes: of the dead-letter topic.
+        max_bytes: of the dead-letter topic; 0 for a letter without its payload, as small as can be.
         secrets: values of our own settings, masked wherever they stand.
         replay: the mark of an event that had been sent again.
         timestamp: now, unless given; with a time zone.
     """
     event = next((entry for entry in parse_message(payload) if isinstance(entry, RecordingEvent)), None)
-    key = _identity(event, position)
+    key = identity(event, position)
     headers = {
         Header.ID: key,
         Header.SOURCE: str(position),
@@ -81,7 +84,7 @@ def build_dead_letter(
         "version": __version__,
     }
     if event is not None and event.key:
-        attributes |= _of_event(event, secrets)
+        attributes |= of_event(event, secrets)
     if replay is not None:
         headers[Header.REPLAY] = replay.to_json()
         attributes["replay"] = str(replay.count)
@@ -106,6 +109,8 @@ def build_dead_letter(
     )
     # 64 bytes for the attribute that says what was left out; base64 makes four bytes of three.
     room = max(0, max_bytes - RECORD_OVERHEAD_BYTES - empty.size_bytes - 64) // 4 * 3
+    if room == 0 and "key" in attributes:
+        attributes["key"] = attributes["key"].encode()[:_CUT_KEY_BYTES].decode("utf-8", "ignore")
     masked = mask_payload(payload, secrets)
     if len(masked) > room:
         masked, note = _fitting(event, masked, room, secrets)
@@ -128,14 +133,15 @@ def envelope_reason(error: VaultMLError, *, exhausted: bool = False) -> Envelope
     return "unspecified"
 
 
-def _identity(event: RecordingEvent | None, position: Position) -> str:
+def identity(event: RecordingEvent | None, position: Position) -> str:
+    """Return a letter's id: one for all letters of a recording; what is no event is known by its place."""
     if event is not None:
         return result_id(event, "", position)
     return hashlib.sha256(str(position).encode()).hexdigest()
 
 
-def _of_event(event: RecordingEvent, secrets: Collection[str]) -> dict[str, str]:
-    """Return what a list of letters is sorted and chosen by, without decoding a payload."""
+def of_event(event: RecordingEvent, secrets: Collection[str]) -> dict[str, str]:
+    """Return the attributes that name the recording, so that nobody need decode payloads to choose."""
     told = {
         name: mask_known_secrets(text.encode(), secrets).decode("utf-8", "replace")
         for name, text in (("key", event.key), ("provider", event.source))
@@ -176,4 +182,6 @@ def _fitting(
         reduced = mask_payload(to_utf8(readme_event(event)), secrets)
         if len(reduced) <= room:
             return reduced, REDUCED
+    if room == 0:
+        return b"", f"its {len(masked)} bytes were left out"
     return masked[:room], f"cut off after {room} of {len(masked)} bytes"

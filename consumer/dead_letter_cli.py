@@ -157,7 +157,9 @@ def replay(
         else:
             due = desk.read(chosen) if again else _not_done(desk.read(chosen), desk.marks, done)
             found = heapq.nsmallest(limit, _counted(due, waiting), key=_age)
-        plan = resend.plan(found, desk.marks, topic=topic_to, again=again, now=datetime.now(UTC))
+        plan = resend.plan(
+            desk.made_whole(found), desk.marks, topic=topic_to, again=again, now=datetime.now(UTC)
+        )
         _say_plan(plan)
         _say_of_others(done, max(0, waiting.total() - len(found)))
         question = f"Send {_events(len(plan.sendings))} again?"

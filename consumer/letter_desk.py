@@ -13,6 +13,7 @@ from pathlib import Path
 from consumer import logs, settings
 from consumer.errors import SetupError
 from consumer.kafka_fields import TopicSettings
+from consumer.letter_source import made_whole
 from consumer.letters import Choice, Letter, newest_of_each, parse_name, read_letters, read_marks
 from consumer.moments import parse_span
 from consumer.parts import kafka_connection
@@ -51,6 +52,17 @@ class LetterDesk:
         if problems:
             raise SetupError(" ".join(problems))
         return found
+
+    def made_whole(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Return the letters, those that are not whole with the event of the source topic where it is there.
+
+        Raises:
+            StreamSetupError, BrokerAway: see `Past.read`.
+        """
+        if all(letter.whole for letter in letters):
+            return list(letters)
+        with Past(kafka_connection(self.settings), self.settings.queue_name) as source:
+            return made_whole(letters, source, self.secrets)
 
 
 @contextlib.contextmanager

@@ -25,10 +25,11 @@ def reason_in_words(letter: Letter) -> str:
 
 
 def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:
-    """Return what replays have to say of it; empty where there were none."""
+    """Return what replays have to say of it, and whether one needs more than the letter; else nothing."""
     failed = f"failed after replay {letter.replays}" if letter.replays else ""
     mark = marks.get(letter.position)
-    return failed if mark is None else f"sent again {mark.at[:19]}"
+    told = (failed if mark is None else f"sent again {mark.at[:19]}", "" if letter.whole else "not whole")
+    return ", ".join(filter(None, told))
 
 
 def as_json(letter: Letter, marks: Mapping[str, ReplayMark], *, payload: bool = False) -> dict[str, Any]:

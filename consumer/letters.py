@@ -17,6 +17,7 @@ from typing import Any
 from consumer.credentials import mask_payload
 from consumer.dead_letter import REDUCED, SCHEMA
 from consumer.errors import SettingsError
+from consumer.messages import Position
 from consumer.past import Past, PastRecord
 from consumer.replay_mark import ReplayMark
 
@@ -77,6 +78,14 @@ class Letter:
     def whole(self) -> bool:
         """Whether the payload still names the recording, so that it can be sent again."""
         return self.left_out in ("", REDUCED)
+
+    @property
+    def stood_at(self) -> Position | None:
+        """Where the event stood; None where the letter does not say so."""
+        if not _SOURCE.fullmatch(self.source):
+            return None
+        topic, *numbers = self.source.split("/")
+        return Position(topic, *map(int, numbers))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ _log = structlog.get_logger("vault-ml")
 RESEND_SECONDS = 2.0
 """For a dead letter that is too large for its topic."""
 
+SMALLER_LETTERS_BYTES = (4096, 0)
+"""What is tried where a topic refuses a dead letter for its size: a reduced event, then none."""
+
 
 @dataclass(frozen=True)
 class OutboxSettings:
@@ -87,17 +90,33 @@ class Outbox:
 
     def bury(self, recording: InHand, error: VaultMLError, costs: Costs, *, exhausted: bool = False) -> None:
         """Send a recording's dead letter; `exhausted`: the error might have healed, and did not in time."""
-        message = dead_letter.build_dead_letter(
+        message = self._dead_letter(recording, error, self._settings.max_message_bytes, exhausted=exhausted)
+        self._bury(message, recording, error, costs, exhausted=exhausted)
+
+    def _dead_letter(
+        self, recording: InHand, error: VaultMLError, max_bytes: int, *, exhausted: bool = False
+    ) -> OutgoingMessage:
+        return dead_letter.build_dead_letter(
             recording.payload,
             error,
             recording.position,
             destination=self._settings.dead_letter_topic,
             attempts=recording.attempts,
             exhausted=exhausted,
-            max_bytes=self._settings.max_message_bytes,
+            max_bytes=max_bytes,
             secrets=self._settings.secrets,
             replay=recording.replay,
         )
+
+    def _bury(
+        self,
+        message: OutgoingMessage,
+        recording: InHand,
+        error: VaultMLError,
+        costs: Costs,
+        *,
+        exhausted: bool = False,
+    ) -> None:
         reason = "retry_exhausted" if exhausted else error.reason
         line: dict[str, object] = {"why": str(error), "attempts": recording.attempts}
         self._send(
@@ -108,7 +127,8 @@ class Outbox:
         """Take in what became of outcomes that are on their way."""
         self._take_in(self._delivery.turn(wait_seconds))
         self._diffs.turn()
-        while self._stuck and self._stuck[0][0] <= time.monotonic():
+        if self._stuck and self._stuck[0][0] <= time.monotonic():
+            # One in a turn: in one batch several may be too large where each alone is not.
             self._delivery.send(self._stuck.popleft()[1])
 
     def settle(self, going: Collection[PartitionProgress], deadline: float) -> None:
@@ -127,15 +147,18 @@ class Outbox:
         self._delivery.send(Letter(topic, message, recording, outcome, time.monotonic()))
 
     def _shrink(self, letter: Letter, failure: MessageTooLarge) -> None:
-        """The topic takes less than we were told: dead letter; if it was one, leave its payload out."""
-        recording = letter.recording
-        if letter.topic == self._settings.dead_letter_topic:
-            if not recording.payload:
-                # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
-                self._stuck.append((time.monotonic() + RESEND_SECONDS, letter))
-                return
-            recording.payload = b""
-        self.bury(recording, failure, letter.outcome.costs)
+        """The topic takes less than we were told: dead letter; if it was one, a smaller one."""
+        recording, size_bytes = letter.recording, letter.message.size_bytes
+        if letter.topic != self._settings.dead_letter_topic:
+            self.bury(recording, failure, letter.outcome.costs)
+            return
+        max_bytes = next(smaller for smaller in SMALLER_LETTERS_BYTES if smaller < size_bytes)
+        smaller = self._dead_letter(recording, failure, max_bytes)
+        if smaller.size_bytes < size_bytes:
+            self._bury(smaller, recording, failure, letter.outcome.costs)
+        else:
+            # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
+            self._stuck.append((time.monotonic() + RESEND_SECONDS, letter))
 
     def _account(self, recording: InHand, outcome: Outcome, deliver_seconds: float) -> None:
         stages = dict(outcome.costs.seconds)

@@ -166,8 +166,8 @@ def _why_not(
     obstacles = [
         (letter.service != SERVICE and topic is None, f"{writer} wrote it: use the tools of that one"),
         (not (topic or letter.destination), "it does not say where it came from: add --topic-to"),
-        (not letter.payload, "it holds no event, as its topic took nothing larger"),
-        (not letter.whole, f"its event is not whole ({letter.left_out}): ask its sender for it"),
+        (not letter.whole, f"its event is not whole ({letter.left_out}): have its sender send it once more"),
+        (not letter.payload, "it holds no event"),
         (event is None, "credentials in it are masked, and it is no event as JSON: ask its sender for it"),
         (
             sent is not None and not again,

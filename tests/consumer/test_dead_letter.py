@@ -182,6 +182,20 @@ def test_what_is_no_event_and_too_large_is_cut_off_and_says_so() -> None:
     assert "of 990000 bytes" in _envelope(message)["deadLetter"]["attributes"]["payload"]
 
 
+def test_a_letter_without_room_for_its_payload_names_the_recording_and_what_is_missing() -> None:
+    event = json.loads(json.dumps(README_EVENT))
+    event["payload"]["key"] = "cam/" + "ä" * 1000
+    message = _letter(json.dumps(event).encode(), max_bytes=0)
+    attributes = _envelope(message)["deadLetter"]["attributes"]
+    assert _payload(message) == b""
+    assert attributes["payload"] == f"its {len(json.dumps(event))} bytes were left out"
+    assert event["payload"]["key"].startswith(attributes["key"])
+    assert 250 < len(attributes["key"].encode()) <= 256
+    assert (attributes["provider"], attributes["camera"]) == (README_EVENT["source"], "highway4")
+    assert attributes["recorded"] == "2021-09-03T04:31:08Z"
+    assert message.key == _letter(json.dumps(event).encode()).key, "it is still a letter of this recording"
+
+
 def test_an_empty_payload_is_a_dead_letter_too() -> None:
     assert _payload(_letter(b"")) == b""
 

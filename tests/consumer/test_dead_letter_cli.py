@@ -53,7 +53,8 @@ class Post:
     def write(self, event: object, error: VaultMLError = UNDECODABLE, **more: Any) -> None:  # noqa: ANN401  # handed on
         """Write a letter as a pod does: in a transaction, so that control records stand between them."""
         payload = event if isinstance(event, bytes) else json.dumps(event).encode()
-        position = Position(self.source, 0, self.written)
+        topic, index = more.pop("topic", self.source), more.pop("index", 0)
+        position = Position(topic, 0, self.written, index)
         options: dict[str, Any] = {
             "destination": self.topic,
             "attempts": 1,
@@ -246,8 +247,49 @@ def test_what_is_not_whole_is_not_sent_and_says_why(post: Post) -> None:
     assert "0/0 : its event is not whole (cut off after" in done.stderr
     assert "0/2 : credentials in it are masked, and it is no event as JSON" in done.stderr
     assert "0/4 : it holds no event" in done.stderr
+    assert [each["event_is"].split()[0] for each in post.listed()] == ["reduced", "whole", "whole", "cut"]
     ((sent, _),) = post.sent()
     assert json.loads(sent)["payload"] == {"key": EVENT_2026["payload"]["key"]}, "what was reduced will do"
+
+
+def test_an_event_that_was_left_out_is_found_by_its_camera_and_sent_from_the_source_topic(post: Post) -> None:
+    events = [event("a.mp4"), EVENT_2024, event("c.mp4"), event("d.mp4")]
+    produce(post.kafka.bootstrap, post.source, [json.dumps(each).encode() for each in events[:2]])
+    produce(post.kafka.bootstrap, post.source, [json.dumps(events[2:]).encode()])
+    for number in (0, 1):
+        post.write(events[number], max_bytes=0)
+    post.written = 2
+    post.write(events[3], max_bytes=0, index=1)
+    listed = post.listed("--camera", "highway4")
+    assert [each["key"] for each in listed] == ["d.mp4", EVENT_2024["payload"]["key"], "a.mp4"]
+    assert "were left out" in post.run("show", "0/0").stdout
+    assert [row.split("\t")[7] for row in post.run("list").stdout.splitlines()[1:]] == ["not whole"] * 3
+    done = post.run("replay", "--all", "--yes")
+    assert "Sent 3 of 3 events again." in done.stderr
+    sent = [json.loads(value) for value, mark in post.sent() if mark is not None]
+    assert sent[0] == events[0]
+    assert sent[1] == {name: value for name, value in EVENT_2024.items() if name != "data"} | {"data": {}}
+    assert sent[2] == events[3], "one event out of a list goes back alone"
+
+
+def test_an_event_that_is_left_out_and_gone_from_the_source_topic_is_named_and_not_sent(post: Post) -> None:
+    other = create_topic(post.kafka.bootstrap, "elsewhere")
+    for topic in (post.source, other):
+        produce(post.kafka.bootstrap, topic, [json.dumps(event("b.mp4")).encode()])
+    post.write(event("a.mp4"), max_bytes=0)  # another event stands where it stood
+    post.write(event("b.mp4"), max_bytes=0)
+    post.written = 0
+    post.write(event("b.mp4"), max_bytes=0, topic=other)
+    before = post.sent()
+    done = post.run("replay", "--all", "--yes")
+    said = [line.split("left out, ")[1] for line in done.stderr.splitlines() if "left out, " in line]
+    once_more = "): have its sender send it once more."
+    assert said == [
+        f"and at {post.source}/0/0/0 no such recording's event is found{once_more}",
+        f"and it came from topic '{other}', which is not QUEUE_NAME{once_more}",
+        f"and topic '{post.source}' holds {post.source}/0/1/0 no longer{once_more}",
+    ]
+    assert post.sent() == before
 
 
 def test_letters_of_other_services_are_shown_and_not_sent(post: Post) -> None:

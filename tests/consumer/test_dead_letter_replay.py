@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from consumer.replay_mark import HEADER, ReplayMark
+from tests.brokers.topics import create_topic
 from tests.command_line import vault_ml
 from tests.worlds import World, keys
 
@@ -47,6 +50,36 @@ def test_a_replayed_event_ends_as_a_result_with_its_mark_or_as_a_letter_that_cou
             "2",
         ]
         assert pod.stop() == 0
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_letters_that_are_too_large_for_their_topic_name_the_recording_and_can_be_sent_again(
+    world: World, clip: Path, delivery: str
+) -> None:
+    create_topic(world.kafka.bootstrap, world.letters_topic, config={"max.message.bytes": "2000"}, exact=True)
+    large, full = (world.store(f"cam/{name}.mp4", clip) for name in ("large", "full"))
+    large["payload"]["metadata"]["note"] = "n" * 20_000
+    # As much as a reduced event keeps of each name, so that there is no room for that one either.
+    full |= dict.fromkeys(("date", "events", "provider", "request"), "n" * 250)
+    for key in ("cam/large.mp4", "cam/full.mp4"):
+        del world.vault.recordings[key]
+    world.send(large, full, b"{" + b"x" * 20_000)
+    with world.pod(KAFKA_DELIVERY=delivery) as pod:
+        letters = [letter["deadLetter"]["attributes"] for letter in world.letters(3)]
+        pod.wait_for(lambda: world.committed() == {0: 3}, "committed")
+        for name in ("large", "full"):
+            world.vault.add(f"cam/{name}.mp4", clip)
+        arguments = ("replay", "--camera", "highway4", "--yes")
+        done = vault_ml("dead-letter", *arguments, environ=world.environ | {"KAFKA_DELIVERY": delivery})
+        assert "Sent 2 of 2 events again." in done.stderr
+        assert sorted(keys(world.results(2))) == ["cam/full.mp4", "cam/large.mp4"]
+        assert pod.stop() == 0
+    told = {letter.get("key"): (letter.get("camera"), letter["payload"]) for letter in letters}
+    # At least once, messages travel in batches, and one that is too large is refused as a whole.
+    assert told["cam/large.mp4"][0] == told["cam/full.mp4"][0] == "highway4"
+    assert delivery == "at-least-once" or told["cam/large.mp4"][1] == "reduced to what names the recording"
+    assert "were left out" in told["cam/full.mp4"][1]
+    assert "were left out" in told[None][1]
 
 
 def test_the_letters_are_listed_with_a_pods_own_variables(world: World, clip: Path) -> None:
