@@ -7,7 +7,8 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +23,13 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\
 def reason_in_words(letter: Letter) -> str:
     """Return why it failed; with what it might have healed from."""
     return f"retry_exhausted ({letter.reason})" if letter.exhausted else letter.reason
+
+
+def counted(letters: Iterable[Letter], seen: Counter[str]) -> Iterator[Letter]:
+    """Yield the letters and count them by reason on the way."""
+    for letter in letters:
+        seen[reason_in_words(letter)] += 1
+        yield letter
 
 
 def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:

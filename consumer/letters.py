@@ -70,6 +70,11 @@ class Letter:
     left_out: str = ""
 
     @property
+    def age(self) -> tuple[datetime, str]:
+        """What letters are sorted by: when it failed, then its place."""
+        return self.at, self.position
+
+    @property
     def exhausted(self) -> bool:
         """Whether it might have healed, and did not in time."""
         return self.envelope_reason == "retry_exhausted"

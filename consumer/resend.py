@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from consumer.connection import KafkaConnection
@@ -82,7 +83,7 @@ def plan(
     """
     sendings: dict[str, Sending] = {}
     left_out = []
-    for letter in sorted(letters, key=lambda each: (each.at, each.position)):
+    for letter in sorted(letters, key=attrgetter("age")):
         event = event_again(letter)
         reason = _why_not(letter, marks.get(letter.position), event, topic=topic, again=again)
         if reason is not None:
