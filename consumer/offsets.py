@@ -35,11 +35,17 @@ class PartitionProgress:
     A message that holds a list of n events has n outcomes.
     """
     _next_offset: int | None = None
-    """One past the highest offset fetched."""
+    """One past the highest offset that was taken into hand."""
+    _received_to: int | None = None
+    """One past the highest offset that Kafka gave us, fetched ahead or in hand."""
     _committed: Place | None = None
 
+    def received(self, offset: int) -> None:
+        """Note a message that Kafka gave us and that nobody has taken into hand yet."""
+        self._received_to = offset + 1
+
     def fetched(self, offset: int, outcomes: int) -> None:
-        """Note a message with that many outcomes to come (none: it is finished at once)."""
+        """Note a message taken into hand, with that many outcomes to come (none: it is finished at once)."""
         if outcomes > 0 or self._fetched:
             self._fetched[offset] = outcomes
         self._next_offset = offset + 1
@@ -79,14 +85,16 @@ class PartitionProgress:
 
     @property
     def next_offset(self) -> int | None:
-        """The offset that is read next; None before the first message where nothing is committed."""
-        if self._next_offset is None and self.begun_at is not None:
-            return self.begun_at.offset
-        return self._next_offset
+        """The offset that Kafka gives next; None before the first message where nothing is committed."""
+        if self._received_to is not None:
+            return self._received_to
+        return None if self.begun_at is None else self.begun_at.offset
 
     def goes_on_at(self, offset: int) -> None:
-        """Note that what lies between the last message and this offset will never come."""
-        self._next_offset = offset
+        """Note that what lies between the last message received and this offset will never come."""
+        if self._received_to == self._next_offset:
+            self._next_offset = offset  # else what was fetched ahead comes first
+        self._received_to = offset
 
     @property
     def held(self) -> int:

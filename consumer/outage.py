@@ -14,7 +14,7 @@ from consumer.errors import Outage, Part, SetupError, VaultMLError
 
 DIFFERENT_RECORDINGS_IN_A_ROW = 3
 FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 5.0
 
 _SHOWN_BY_ANY_ANSWER: frozenset[Part] = frozenset({"vault", "disk", "workers"})
 

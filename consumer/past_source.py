@@ -5,7 +5,7 @@ and a replay that was interrupted goes on there.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event
@@ -16,10 +16,10 @@ from confluent_kafka import KafkaException, TopicPartition
 from consumer.connection import KafkaConnection
 from consumer.errors import BrokerAway
 from consumer.events import parse_message
-from consumer.offsets import PartitionProgress
 from consumer.past import Stretch
+from consumer.prefetch import SourceMessage
 from consumer.replay_mark import ReplayMark
-from consumer.stream import BeforeRevoke, EventSource, SourceMessage
+from consumer.stream import BeforeRevoke, EventSource
 
 _log = structlog.get_logger("vault-ml.past_source")
 
@@ -81,9 +81,11 @@ class PastSource(EventSource):
         self._topic_read, self._stretches = topic, stretches
         self._window, self._mark, self._stop = window, mark, stop
         self._read_to = {each.partition: each.end for each in stretches}
-        self._places: list[TopicPartition] = []
+        self._begins: list[TopicPartition] = []
         self._open: set[int] = set()
         """Partitions that may give more."""
+        self._ended: set[int] = set()
+        """Partitions of which everything was fetched."""
         self._next_at = 0.0
         self.taken = 0
         """Messages that were given."""
@@ -114,29 +116,30 @@ class PastSource(EventSource):
 
     def begin(self, places: Sequence[TopicPartition]) -> None:
         """Begin at these places; for `join`, which knows nothing of them."""
-        self._places = list(places)
+        self._begins = list(places)
 
     def join(self, before_revoke: BeforeRevoke) -> None:
         """Take the partitions; they stay ours until the end."""
-        self._progress = {
-            at.partition: PartitionProgress(self._topic_read, at.partition) for at in self._places
-        }
+        self._begin(self._begins)
         self._open = set(self._progress)
-        self._consumer.assign(self._places)
+        self._consumer.assign(self._begins)
 
     @property
     def joined(self) -> bool:
         """Whether there is anything to read; there is no group to be a member of."""
         return bool(self._progress)
 
-    def poll(self, timeout_seconds: float) -> SourceMessage | None:
+    def poll(
+        self, timeout_seconds: float, *, wanted: bool = True, but_of: Collection[int] = ()
+    ) -> SourceMessage | None:
         """Return the next message that is meant, or None; stops the service once all are finished."""
+        self._open -= {number for number in self._ended if not self._prefetch.holds(number)}
         self._stop_at_the_end()
         wait = self._next_at - time.monotonic()
         if wait > 0 or not self._open:
             time.sleep(min(max(wait, 0.0) or timeout_seconds, timeout_seconds))
             return None
-        message = super().poll(timeout_seconds)
+        message = super().poll(timeout_seconds, wanted=wanted, but_of=but_of)
         if message is None or message.progress.partition not in self._open:
             return None
         if message.offset >= self._read_to[message.progress.partition]:
@@ -153,7 +156,7 @@ class PastSource(EventSource):
         return replace(message, headers=(self._mark.to_header(),))
 
     def _at_end(self, partition: int) -> None:
-        self._open.discard(partition)
+        self._ended.add(partition)  # what was fetched ahead of it comes first
 
     def _stop_at_the_end(self) -> None:
         if self._open or any(each.held or each.commit_due for each in self._progress.values()):

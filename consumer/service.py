@@ -3,7 +3,6 @@
 The loop owns all state: the backlog, the outage gate, the offsets. Workers get a task and give back a report.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from consumer.backoff import jittered_wait
 from consumer.duplicates import Duplicates
 from consumer.endpoints import Health
 from consumer.errors import (
-    ContractError,
     NeverHeals,
     RecordingError,
     TritonAway,
@@ -28,17 +26,17 @@ from consumer.errors import (
     VaultMLError,
     WorkerDied,
 )
-from consumer.events import MalformedEvent, RecordingEvent, parse_message
-from consumer.messages import Position
-from consumer.metrics import PARTS, Metrics
+from consumer.intake import recordings_of
+from consumer.metrics import Metrics
 from consumer.offsets import PartitionProgress
 from consumer.outage import OutageGate
 from consumer.outbox import Outbox
 from consumer.pace import CALM_SECONDS, Pace
 from consumer.pool import WorkerPool
-from consumer.replay_mark import ReplayMark
+from consumer.prefetch import SourceMessage
 from consumer.report import Costs, Report
-from consumer.stream import EventSource, SourceMessage
+from consumer.standing import Snapshot, Standing
+from consumer.stream import EventSource
 from consumer.worker import Task
 
 _log = structlog.get_logger("vault-ml")
@@ -46,8 +44,8 @@ _log = structlog.get_logger("vault-ml")
 MAX_IN_HAND = 64
 """Recordings in hand, those that wait for another try included; then nothing more is fetched."""
 
-READY_AHEAD = 16
-"""Recordings fetched ahead of the workers before the partitions are paused."""
+READY_PER_WORKER = 2
+"""Recordings ready to be tried; what comes after them waits where it was fetched ahead."""
 
 MAX_HELD_MESSAGES = 1_000
 MAX_HELD_BYTES = 16 * 1024**2
@@ -116,7 +114,7 @@ class Service:
         self._duplicates = Duplicates(limits.duplicate_window)
         self._rng = random.Random()  # noqa: S311  jitter, not cryptography
         self._lag_read_at = 0.0
-        self._outage_since: float | None = None
+        self._standing = Standing(metrics, health)
 
     def run(self) -> None:
         """Join the group and work until the stop event; then drain within the grace time and leave the group.
@@ -149,49 +147,36 @@ class Service:
     # In: from Kafka into the backlog.
 
     def _fetch(self) -> None:
-        if self._may_fetch(time.monotonic()):
-            self._source.resume()
-        else:
-            self._source.pause()
         busy = self._pool.under_way > 0 or self._outbox.undelivered > 0
-        self._source.hold_back(MAX_HELD_MESSAGES, MAX_HELD_BYTES)
-        message = self._source.poll(0.01 if busy else 0.25)
+        message = self._source.poll(
+            0.01 if busy else 0.25,
+            wanted=self._more_is_wanted(time.monotonic()),
+            but_of=[progress.partition for progress in self._source.assigned if _holds_enough(progress)],
+        )
         if message is not None:
             self._take_in(message, time.monotonic())
 
-    def _may_fetch(self, now: float) -> bool:
-        in_hand = len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
-        if in_hand >= max(MAX_IN_HAND, 4 * self._limits.workers):
+    def _more_is_wanted(self, now: float) -> bool:
+        if self._in_hand >= max(MAX_IN_HAND, 4 * self._limits.workers):
             return False
         if self._gate.closed:
             # Another recording may tell more where only recordings fail; and somebody must make the probe.
             may_tell = isinstance(self._gate.cause, RecordingError) or len(self._backlog) == 0
             return may_tell and self._gate.probe_due(now)
-        # Each pause throws away what librdkafka has fetched ahead: fetch a good few, then pause for a while.
-        enough = self._limits.workers if self._source.paused else self._limits.workers + READY_AHEAD
-        return self._backlog.ready(now) < enough
+        return self._backlog.ready(now) < READY_PER_WORKER * self._limits.workers
+
+    @property
+    def _in_hand(self) -> int:
+        """Recordings without an outcome, and outcomes that are due and not in Kafka yet."""
+        return len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
 
     def _take_in(self, message: SourceMessage, now: float) -> None:
-        progress, entries = message.progress, parse_message(message.value)
-        replay = ReplayMark.from_headers(message.headers)
-        progress.fetched(message.offset, len(entries))
-        self._attempts.meet(progress)
-        for entry in entries:
-            position = Position(progress.topic, progress.partition, message.offset, entry.index)
-            if isinstance(entry, MalformedEvent):
-                nameless = RecordingEvent(raw={}, key="")
-                self._outbox.bury(
-                    InHand(nameless, position, progress, now, entry.payload, replay=replay),
-                    entry.error,
-                    Costs(),
-                )
-                continue
-            payload = message.value or b""
-            if len(entries) > 1:
-                payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
-            recording = InHand(entry, position, progress, now, payload, replay=replay)
-            if entry.skip_reason is not None:
-                self._outbox.publish(recording, Analysis.skipped(entry.skip_reason), Costs())
+        self._attempts.meet(message.progress)
+        for recording, wrong in recordings_of(message, now):
+            if wrong is not None:
+                self._outbox.bury(recording, wrong, Costs())
+            elif recording.event.skip_reason is not None:
+                self._outbox.publish(recording, Analysis.skipped(recording.event.skip_reason), Costs())
             elif (given_up := self._attempts.take_in(recording)) is not None:
                 self._outbox.bury(recording, given_up, Costs(), exhausted=True)
             else:
@@ -342,7 +327,6 @@ class Service:
 
     def _drain(self, deadline: float) -> None:
         """Finish what is under way; what is not is never committed, so it comes again to somebody."""
-        self._source.pause()
         given_back = self._backlog.drop_waiting(revoked_only=False)
         self._work_off(lambda: self._backlog.running > 0, None, deadline)
         unfinished = len(given_back) + len(self._backlog) + self._duplicates.waiting
@@ -356,7 +340,7 @@ class Service:
         while busy() and time.monotonic() < deadline - SETTLE_SECONDS:
             self._health.beat()
             if going is None:
-                self._source.poll(0.0)
+                self._source.poll(0.0, wanted=False)
             if not self._collect():
                 time.sleep(_SLICE_SECONDS)
             self._attempts.write(time.monotonic())
@@ -366,30 +350,17 @@ class Service:
         self._outbox.settle(leaving, deadline)
 
     def _say_how_it_stands(self) -> None:
-        self._health.beat()
-        cause = self._gate.cause
-        in_hand = len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
-        self._metrics.in_flight(in_hand)
-        assigned = self._source.assigned
-        self._metrics.held(sum(p.held for p in assigned), sum(p.held_bytes for p in assigned))
-        self._metrics.triton_pace(self._pace.window, self._pace.latency_ratio)
-        self._metrics.worker_memory(self._pool.largest_worker_bytes)
-        away = cause.part if cause is not None else None
-        for part in PARTS:
-            self._metrics.outage(part, away=part == away)
-        self._metrics.outage("kafka", away=self._outbox.troubled or self._source.away)
-        self._say_of_an_outage()
-        broken = isinstance(cause, ContractError)
-        self._health.set_ready("contract", not broken, str(cause) if broken else "checked")
-        partitions = sorted(progress.partition for progress in self._source.assigned)
-        self._health.set_ready("group", self._source.joined, f"partitions {partitions}")
+        snapshot = Snapshot(
+            in_hand=self._in_hand,
+            assigned=self._source.assigned,
+            joined=self._source.joined,
+            outage=self._gate.cause,
+            kafka_away=self._outbox.troubled or self._source.away,
+            largest_worker_bytes=self._pool.largest_worker_bytes,
+        )
+        self._standing.tell(snapshot, self._pace)
 
-    def _say_of_an_outage(self) -> None:
-        """Log its beginning and its end, once each."""
-        if self._gate.closed and self._outage_since is None:
-            self._outage_since = time.monotonic()
-            _log.warning("outage begins; the place is kept", why=str(self._gate.cause))
-        elif not self._gate.closed and self._outage_since is not None:
-            seconds = time.monotonic() - self._outage_since
-            self._outage_since = None
-            _log.warning("outage over", seconds=round(seconds, 1))
+
+def _holds_enough(progress: PartitionProgress) -> bool:
+    """Whether a crash would repeat so much of a partition that nothing more of it is to be begun."""
+    return progress.held >= MAX_HELD_MESSAGES or progress.held_bytes >= MAX_HELD_BYTES

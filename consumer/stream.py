@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
@@ -15,9 +14,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from consumer.commits import Commits
 from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log, refusal
 from consumer.errors import BrokerAway, StreamSetupError
-from consumer.offsets import PartitionProgress, Place
+from consumer.offsets import PartitionProgress
+from consumer.places import Places
+from consumer.prefetch import Prefetch, SourceMessage
 from consumer.retention import Losses, TopicRetention, seconds_left
 
 _log = structlog.get_logger("vault-ml.stream")
@@ -28,33 +30,22 @@ SOCKET_TIMEOUT_MS = 5_000
 _REPEAT_SECONDS = 60.0
 """An error that lasts is said again after this long, not at each of librdkafka's attempts."""
 
-_ENDS_SECONDS = 0.5
 _LEAVE_POLL_SECONDS = 0.05
 
 PREFETCH_KILOBYTES = 8_192
 """Most that librdkafka fetches ahead: a backlog, however long, takes no more memory than this."""
 
+_FETCH_BYTES = 256 * 1024
+"""Of a partition in one fetch: what a pause throws away; a larger message comes all the same."""
+
+_AT_ONCE = 64
+"""Messages that are taken from librdkafka at a time."""
+
 _METADATA_SECONDS = 1.0
 """Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 
-_LOOK_UP_TRIES = 3
-_PLACE_SECONDS = 1.0
-"""Between two tries to find out where to go on with a partition."""
-
 SESSION_TIMEOUT_MS = 10_000
 """How long a dead pod keeps its partitions; librdkafka beats from its own thread, work does not delay it."""
-
-
-@dataclass(frozen=True)
-class SourceMessage:
-    """One message of the source topic, and the progress of the partition that it belongs to."""
-
-    offset: int
-    value: bytes | None
-    progress: PartitionProgress
-    headers: tuple[tuple[str, bytes], ...] = ()
-    timestamp_ms: int | None = None
-    """When it was written, Unix time; None where the broker does not say."""
 
 
 BeforeRevoke = Callable[[list[PartitionProgress]], None]
@@ -90,19 +81,15 @@ class EventSource:
         self._group = group
         self._losses, self._retention = losses or Losses(group), retention
         self._before_revoke: BeforeRevoke | None = None
-        self.paused = False
-        """Whether fetching is paused; partitions that come meanwhile are paused too."""
         self._refusal: str | None = None
         self._connection = connection
-        self._commits_under_way = 0
         self._said: dict[int, float] = {}
-        self._held_back: set[int] = set()
-        self._astray: dict[int, float] = {}
-        """Partitions of which Kafka does not have what comes next, and when to look where they go on."""
+        self._prefetch = Prefetch()
+        self._paused: set[int] = set()
+        """Partitions that librdkafka does not fetch now."""
         self._was_member = False
-        self.away = False
-        """Whether Kafka did not answer when it was last asked how far behind we are."""
         self._progress: dict[int, PartitionProgress] = {}
+        self._commits = Commits(self._progress.get)
         self._consumer = Consumer(
             connection.properties()
             | {
@@ -118,13 +105,15 @@ class EventSource:
                 **({} if instance_id is None else {"group.instance.id": instance_id}),
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+                "max.partition.fetch.bytes": _FETCH_BYTES,
                 "socket.timeout.ms": SOCKET_TIMEOUT_MS,
                 "error_cb": self._on_error,
-                "on_commit": self._on_commit,
+                "on_commit": self._commits.on_commit,
             }
             | dict(properties or {}),
             logger=librdkafka_log(),
         )
+        self._places = Places(self._consumer, self._losses)
 
     def check_topic(self, topic: str, *, timeout_seconds: float = 3.0) -> int:
         """Return the number of partitions of a topic; to be called before `join`.
@@ -167,44 +156,70 @@ class EventSource:
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def poll(self, timeout_seconds: float) -> SourceMessage | None:
+    def poll(
+        self, timeout_seconds: float, *, wanted: bool = True, but_of: Collection[int] = ()
+    ) -> SourceMessage | None:
         """Return the next message, or None; runs the callbacks of the group.
+
+        Args:
+            timeout_seconds: how long to wait where nothing has been fetched ahead.
+            wanted: whether a message may be returned; without it fetching goes on until enough is ahead.
+            but_of: partitions that nothing is wanted of.
 
         Raises:
             StreamSetupError: we may not read the topic or join the group.
         """
-        self._find_places()
-        message = self._consumer.poll(timeout_seconds)
-        if message is None:
-            return None
-        error = message.error()
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:
-            self._at_end(message.partition() or 0)
-            return None
-        if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._astray[message.partition() or 0] = 0.0
-            return None
+        now = time.monotonic()
+        self._places.look_up(now)
+        self._places.go_on(now, self._progress, self._paused.__contains__)
+        ahead = wanted and self._prefetch.next_partition({*but_of, *self._places.unknown}) is not None
+        self._fetch_ahead(0.0 if ahead else timeout_seconds)
+        return self._prefetch.take({*but_of, *self._places.unknown}) if wanted else None
+
+    def _fetch_ahead(self, timeout_seconds: float) -> None:
+        """Take what librdkafka has; wait for the first message only."""
+        for turn in range(_AT_ONCE):
+            message = self._consumer.poll(0.0 if turn else timeout_seconds)
+            if message is None:
+                break
+            self._receive(message)
+            self._pause_what_is_full()
+        self._pause_what_is_full()
+
+    def _receive(self, message: Message) -> None:
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        progress = None if partition is None else self._progress.get(partition)
         if error is not None:
+            self._take_error(error, None if progress is None else progress.partition)
+        elif progress is not None and offset is not None:
+            timestamp_ms = _timestamp_ms(message)
+            progress.received(offset)
+            self._losses.fetched(progress, offset, timestamp_ms)
+            # What has been received is always a list of pairs; the declared type is that of what may be sent.
+            headers = tuple(cast(list[tuple[str, bytes]], message.headers() or []))
+            self._prefetch.put(SourceMessage(offset, message.value(), progress, headers, timestamp_ms))
+        # Else it was fetched before the partition was taken away: its new owner has it.
+
+    def _take_error(self, error: KafkaError, partition: int | None) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if partition is not None:
+                self._at_end(partition)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            if partition is not None:
+                self._places.astray(partition)
+        else:
             self._raise_if_lasting(error)
             _log.warning("kafka reports an error", error=error.str())
-            return None
-        partition, offset = message.partition(), message.offset()
-        progress = None if partition is None else self._progress.get(partition)
-        if progress is None or offset is None:
-            # Fetched before the partition was taken away: its new owner has it.
-            return None
-        if progress.finished_to is None:
-            self._look_up_place(progress)
-        timestamp_ms = _timestamp_ms(message)
-        self._losses.fetched(progress, offset, timestamp_ms)
-        return SourceMessage(
-            offset,
-            message.value(),
-            progress,
-            # What has been received is always a list of pairs; the declared type is that of what may be sent.
-            headers=tuple(cast(list[tuple[str, bytes]], message.headers() or [])),
-            timestamp_ms=timestamp_ms,
-        )
+
+    def _pause_what_is_full(self) -> None:
+        full = self._prefetch.to_pause(self._progress)
+        if full == self._paused:
+            return
+        if more := full - self._paused:
+            self._consumer.pause(self._partitions(more))
+        if less := self._paused - full:
+            self._consumer.resume(self._partitions(less))
+        self._paused = full
 
     def _at_end(self, partition: int) -> None:
         """Take note that a partition holds no more now; for who asks for `enable.partition.eof`."""
@@ -212,49 +227,6 @@ class EventSource:
     def group_metadata(self) -> Any:  # noqa: ANN401  # librdkafka's, opaque
         """Return who we are in the group: a transaction that carries it fails once others have our place."""
         return self._consumer.consumer_group_metadata()
-
-    def _find_places(self) -> None:
-        """Go on with partitions of which Kafka does not have what comes next."""
-        now = time.monotonic()
-        for number in [number for number, at in self._astray.items() if at <= now]:
-            self._astray[number] = now + _PLACE_SECONDS
-            progress, at = self._progress.get(number), TopicPartition(self._topic, number)
-            if progress is None:
-                del self._astray[number]
-            elif progress.next_offset is not None or self._look_up_place(progress):
-                try:
-                    low, high = self._consumer.get_watermark_offsets(at, timeout=_ENDS_SECONDS)
-                except KafkaException:
-                    continue
-                del self._astray[number]
-                # It is not being fetched any more, so it cannot be moved: take it anew, from there.
-                self._consumer.incremental_unassign([at])
-                at.offset = self._losses.go_on(progress, low, high)
-                self._consumer.incremental_assign([at])
-                if self.paused or number in self._held_back:
-                    self._consumer.pause([at])
-
-    def _note_losses(self, progress: PartitionProgress, low: int) -> None:
-        """Note what expires of a paused partition; of others we are told, once all fetched ahead is read."""
-        if not self.paused and progress.partition not in self._held_back:
-            return
-        if progress.next_offset is not None or self._look_up_place(progress):
-            self._losses.expired(progress, low)
-
-    def _look_up_place(self, progress: PartitionProgress) -> bool:
-        """Note what is committed of a partition that begins; says whether that is known now."""
-        asked = [TopicPartition(progress.topic, progress.partition)]
-        for _ in range(_LOOK_UP_TRIES):
-            try:
-                (found,) = self._consumer.committed(asked, timeout=_METADATA_SECONDS)
-            except KafkaException as error:
-                _log.warning("committed offset not known", error=error.args[0].str())
-                continue
-            if found.offset >= 0:
-                progress.begun_at = Place(found.offset, found.metadata or "")
-                progress.committed(progress.begun_at)
-            return True
-        return False
 
     @property
     def joined(self) -> bool:
@@ -266,33 +238,6 @@ class EventSource:
         """The partitions that are ours now."""
         return list(self._progress.values())
 
-    def pause(self) -> None:
-        """Fetch nothing more, but stay in the group: `poll` goes on."""
-        if not self.paused:
-            self.paused = True
-            self._consumer.pause(self._consumer.assignment())
-
-    def resume(self) -> None:
-        """Fetch again."""
-        if self.paused:
-            self.paused = False
-            self._consumer.resume(self._partitions(set(self._progress) - self._held_back))
-
-    def hold_back(self, messages: int, size_bytes: int) -> None:
-        """Pause each partition that holds so much from its first unfinished message on."""
-        full = {
-            number
-            for number, progress in self._progress.items()
-            if progress.held >= messages or progress.held_bytes >= size_bytes
-        }
-        if full == self._held_back:
-            return
-        if more := full - self._held_back:
-            self._consumer.pause(self._partitions(more))
-        if not self.paused and (less := (self._held_back - full) & set(self._progress)):
-            self._consumer.resume(self._partitions(less))
-        self._held_back = full
-
     def commit(self, partitions: Collection[PartitionProgress] | None = None, *, wait: bool = False) -> None:
         """Commit what is finished, of all assigned partitions or of some; for at-least-once delivery.
 
@@ -302,45 +247,19 @@ class EventSource:
             partitions: None for all that are assigned.
             wait: for the broker's answer.
         """
-        due = {
-            p: place
-            for p in (self._progress.values() if partitions is None else partitions)
-            if (place := p.commit_due) is not None
-        }
-        if not due:
-            return
-        offsets = [
-            TopicPartition(p.topic, p.partition, place.offset, metadata=place.note)
-            for p, place in due.items()
-        ]
-        try:
-            if wait:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
-                self._commits_under_way += 1
-        except KafkaException as error:
-            _log.warning("commit failed; these messages may come again", error=error.args[0].str())
-            return
-        for p, place in due.items():
-            p.committed(place)
+        due = self._progress.values() if partitions is None else partitions
+        self._commits.commit(self._consumer, due, wait=wait)
+
+    @property
+    def away(self) -> bool:
+        """Whether Kafka did not answer when it was last asked how far behind we are."""
+        return self._places.away
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
-        lags = {}
         self._was_member = self._was_member or self.joined
-        self.away = self._was_member and not self.joined
-        for at in self._consumer.position(self._consumer.assignment()):
-            low, high = self._ends(at)
-            progress = self._progress.get(at.partition)
-            if progress is not None:
-                self._note_losses(progress, low)
-            done = progress.finished_to if progress is not None else None
-            if done is None:
-                done = at.offset if at.offset >= 0 else low
-            if high >= 0:
-                lags[at.topic, at.partition] = max(0, high - done)
-        return lags
+        away = self._was_member and not self.joined
+        return self._places.lags(self._progress, self._paused.__contains__, away=away)
 
     def seconds_until_expiry(self) -> dict[str, float]:
         """Return, by topic, when the oldest unfinished message may be deleted; empty where nobody knows."""
@@ -349,21 +268,6 @@ class EventSource:
         self._retention.turn(time.monotonic())
         seconds = seconds_left(self._losses.oldest_ms(), self._retention.seconds)
         return {} if seconds is None else {self._topic: seconds}
-
-    def _ends(self, at: TopicPartition) -> tuple[int, int]:
-        """Return the first offset of a partition and the one after its last, as of now if the broker answers.
-
-        What the fetches said would be old while the partition is paused.
-        """
-        if not self.away:
-            try:
-                low, high = self._consumer.get_watermark_offsets(at, timeout=_ENDS_SECONDS)
-            except KafkaException:
-                self.away = True
-            else:
-                return low, high
-        low, high = self._consumer.get_watermark_offsets(at, cached=True)
-        return low, high
 
     def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, number) for number in numbers]
@@ -374,7 +278,7 @@ class EventSource:
         Where Kafka does not answer in time we go without a word: what is not committed comes again.
         """
         deadline = time.monotonic() + timeout_seconds
-        while self._commits_under_way > 0 and time.monotonic() < deadline:
+        while self._commits.under_way > 0 and time.monotonic() < deadline:
             self._consumer.poll(_LEAVE_POLL_SECONDS)
         try:
             # Leaving has no time limit of its own: first see whether somebody is there to hear it.
@@ -384,24 +288,17 @@ class EventSource:
             return
         self._consumer.close()
 
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._commits_under_way = max(0, self._commits_under_way - 1)
-        if error is None:
-            return
-        _log.warning("commit failed; these messages may come again", error=error.str())
-        for at in partitions:
-            if at.partition in self._progress:
-                self._progress[at.partition].committed(None)
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for at in partitions:
-            self._progress[at.partition] = PartitionProgress(at.topic, at.partition)
+        self._begin(partitions)
         consumer.incremental_assign(partitions)
-        if self.paused:
-            consumer.pause(partitions)
         _log.info(
             "partitions assigned", added=[at.partition for at in partitions], all=sorted(self._progress)
         )
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        begun = [PartitionProgress(at.topic, at.partition) for at in partitions]
+        self._progress |= {progress.partition: progress for progress in begun}
+        self._places.begin(begun)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         going = [self._progress[at.partition] for at in partitions if at.partition in self._progress]
@@ -419,8 +316,9 @@ class EventSource:
     def _forget(self, partitions: list[PartitionProgress]) -> None:
         for progress in partitions:
             progress.revoked = True
-            self._held_back.discard(progress.partition)
-            self._astray.pop(progress.partition, None)
+            self._prefetch.drop(progress.partition)
+            self._places.forget(progress.partition)
+            self._paused.discard(progress.partition)
             del self._progress[progress.partition]
         if partitions:
             _log.info(

@@ -22,6 +22,7 @@ from consumer import (
     errors,
     events,
     memory_watch,
+    prefetch,
     sampling,
     second_look,
     service,
@@ -265,8 +266,10 @@ def test_the_limits_are_the_codes() -> None:
     limits = {row[0]: row[1] for row in rows(section("docs/architecture.md", "Limits"))}
     in_hand = limits["recordings in hand, waiting ones and unconfirmed results included"]
     assert in_hand.split(",")[0] == str(service.MAX_IN_HAND)
-    assert limits["recordings ready to be tried"].split()[-1] == str(service.READY_AHEAD)
-    assert limits["messages fetched ahead by the Kafka client"] == f"{stream.PREFETCH_KILOBYTES // 1024} MiB"
+    assert limits["recordings ready to be tried"].split()[0] == str(service.READY_PER_WORKER)
+    ahead = f"{prefetch.AHEAD_MESSAGES} of a partition, {prefetch.AHEAD_BYTES // 1024**2} MiB in all"
+    assert limits["messages fetched ahead"] == ahead
+    assert limits["messages that the Kafka client has besides"] == f"{stream.PREFETCH_KILOBYTES // 1024} MiB"
     held = limits["messages behind an unfinished one, per partition"]
     assert held.split(",")[0] == str(service.MAX_HELD_MESSAGES)
     assert limits["files that a worker has open"] == str(OPEN_FILES)

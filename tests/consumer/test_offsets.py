@@ -77,3 +77,34 @@ def test_a_crash_at_any_moment_repeats_messages_and_skips_none(order: list[int],
     assert goes_on_from is not None
     assert set(range(goes_on_from)) <= set(order[:finished])
     assert goes_on_from == 30 or goes_on_from not in order[:finished]
+
+
+def test_what_was_fetched_ahead_is_not_committed_and_not_expected_again() -> None:
+    progress = PartitionProgress("events", 0)
+    progress.received(4)
+    progress.fetched(4, 1)
+    progress.received(5)
+    assert progress.next_offset == 6
+    progress.finished(4)
+    assert progress.commit_due == Place(5)
+
+
+def test_a_gap_behind_what_was_fetched_ahead_is_not_committed_before_that_is_done() -> None:
+    progress = PartitionProgress("events", 0)
+    progress.received(4)
+    progress.fetched(4, 1)
+    progress.finished(4)
+    progress.received(5)
+    progress.goes_on_at(90)
+    assert progress.next_offset == 90
+    assert progress.commit_due == Place(5)
+    progress.fetched(5, 0)
+    progress.received(90)
+    progress.fetched(90, 1)
+    assert progress.commit_due == Place(90)
+
+
+def test_a_gap_with_nothing_before_it_is_committed_at_once() -> None:
+    progress = PartitionProgress("events", 0, begun_at=Place(4))
+    progress.goes_on_at(90)
+    assert progress.commit_due == Place(90)
