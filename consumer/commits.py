@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.offsets import PartitionProgress
+from consumer.offsets import PartitionProgress, Place
 
 _log = structlog.get_logger("vault-ml.stream")
 
@@ -49,14 +49,27 @@ class Commits:
             _log.warning("commit failed; these messages may come again", error=error.args[0].str())
             return
         for p, place in due.items():
-            p.committed(place)
+            if wait:
+                p.committed(place)
+            else:
+                # A note counts once Kafka has it: a try that ends the pod before would leave no trace.
+                p.commit_asked(place)
 
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take in the broker's answer; librdkafka's `on_commit`."""
         self.under_way = max(0, self.under_way - 1)
-        if error is None:
-            return
-        _log.warning("commit failed; these messages may come again", error=error.str())
+        # Where some partitions are refused and others not, each says so for itself.
         for at in partitions:
-            if (progress := self._assigned(at.partition)) is not None:
+            progress, refused = self._assigned(at.partition), error or at.error
+            if refused is not None:
+                _log.warning(
+                    "commit failed; these messages may come again",
+                    partition=at.partition,
+                    error=refused.str(),
+                )
+            if progress is None:
+                continue
+            if refused is None:
+                progress.commit_confirmed(Place(at.offset, at.metadata or ""))
+            else:
                 progress.committed(None)

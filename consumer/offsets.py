@@ -38,6 +38,8 @@ class PartitionProgress:
     """One past the highest offset that was taken into hand."""
     _received_to: int | None = None
     """One past the highest offset that Kafka gave us, fetched ahead or in hand."""
+    _asked: Place | None = None
+    """What the last commit said, whether Kafka has answered it or not."""
     _committed: Place | None = None
 
     def received(self, offset: int) -> None:
@@ -67,20 +69,28 @@ class PartitionProgress:
         if self.finished_to is None:
             return None
         due = Place(self.finished_to, self.note)
-        return None if due == self._committed else due
+        return None if due == self._asked else due
 
     @property
     def finished_to(self) -> int | None:
         """The first offset that is not finished; None before the first message."""
         return next(iter(self._fetched), self._next_offset)
 
-    def committed(self, place: Place | None) -> None:
-        """Note what was committed, so that it is not committed again; None: what that is, is not known."""
+    def commit_asked(self, place: Place) -> None:
+        """Note a commit that is under way, so that the same is not committed twice."""
+        self._asked = place
+
+    def commit_confirmed(self, place: Place) -> None:
+        """Note that Kafka has taken a commit; a later one may be under way."""
         self._committed = place
+
+    def committed(self, place: Place | None) -> None:
+        """Note what is committed and nothing is under way; None: what that is, is not known."""
+        self._asked = self._committed = place
 
     @property
     def committed_place(self) -> Place | None:
-        """What we committed last."""
+        """What Kafka said last that it has taken: a pod after us reads this, or something newer."""
         return self._committed
 
     @property
