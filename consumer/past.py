@@ -1,9 +1,10 @@
 """What a topic holds now, from a moment on: read to its end as it was at the start, without a group.
 
-Nothing is joined and nothing committed, so consumers do not notice. Messages of transactions that were
-aborted or are still open are not seen.
+Nothing is joined and nothing committed, so consumers do not notice, and no right to a group is needed.
+Messages of transactions that were aborted or are still open are not seen.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ _METADATA_SECONDS = 1.0
 """Of one question for metadata: in between, the reason why none is answered comes through a callback."""
 SILENCE_SECONDS = 30.0
 """How long nothing may come before the end: then the broker is away."""
+
+_REFUSALS = NOT_AUTHORISED - {KafkaError.GROUP_AUTHORIZATION_FAILED}
+"""librdkafka looks for its group's coordinator unasked; what a topic holds comes without it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Past:
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     ends.pop(partition, None)
                 elif error is not None:
-                    if error.code() in NOT_AUTHORISED or error.fatal():
+                    if error.code() in _REFUSALS or error.fatal():
                         raise self._named(error)
                 elif partition in ends:
                     if offset < ends[partition]:
@@ -138,7 +142,8 @@ class Past:
         except KafkaException as error:
             raise self._named(error.args[0]) from error
         finally:
-            self._consumer.unassign()
+            with contextlib.suppress(RuntimeError):  # closed already: whoever reads was ended in the middle
+                self._consumer.unassign()
 
     def _ask_for_topic(self) -> tuple[list[int], KafkaError | None]:
         deadline = time.monotonic() + _ANSWER_SECONDS
@@ -166,7 +171,7 @@ class Past:
     def _named(self, error: KafkaError) -> StreamSetupError | BrokerAway:
         if self._refusal is not None:
             return StreamSetupError(self._refusal)
-        if error.code() in NOT_AUTHORISED:
+        if error.code() in _REFUSALS:
             return StreamSetupError(
                 f"Kafka does not let us read topic {self.topic!r}; grant DESCRIBE and READ."
             )
@@ -180,4 +185,7 @@ class Past:
 
 
 def _written_at(message: Message) -> datetime:
-    return datetime.fromtimestamp(max(0, message.timestamp()[1]) / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(max(0, message.timestamp()[1]) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # a producer may say any number
+        return datetime.max.replace(tzinfo=UTC)

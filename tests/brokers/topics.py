@@ -1,7 +1,7 @@
 """What tests ask of a broker's topics and groups; messages go in and out with consumer.topics."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types forget what it offers
@@ -57,15 +57,22 @@ def delete_before(bootstrap: str, topic: str, offset: int, partition: int = 0) -
 
 def allow_all_but_create(bootstrap: str, user: str, *, transactions: bool = True) -> None:
     """Let a user read and write topics, join groups, and open transactions if so; for an authorizer."""
+    operations = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
     kinds = [ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID]
+    for kind in kinds if transactions else kinds[:-1]:
+        allow(bootstrap, user, kind, "*", [each for each in operations if (kind, each) not in _SENSELESS])
+
+
+def allow(
+    bootstrap: str, user: str, kind: ResourceType, name: str, operations: Iterable[AclOperation]
+) -> None:
+    """Let a user do something with one topic, group or transactional id; for an authorizer."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     bindings = [
         AclBinding(
-            kind, "*", ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
+            kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
         )
-        for kind in (kinds if transactions else kinds[:-1])
-        for operation in (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
-        if (kind, operation) not in _SENSELESS
+        for operation in operations
     ]
     for created in admin.create_acls(bindings).values():
         created.result(_SECONDS)
