@@ -4,6 +4,7 @@ Nothing of a network error's own text is kept: it holds the URL, and with it the
 """
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -27,6 +28,7 @@ MAX_ANSWER_BYTES = 65536
 """Of an answer that is not a recording: a link and a few words."""
 _CHUNK_BYTES = 1 << 20
 _HEALING_STATUS = frozenset({408, 421, 423, 425, 429})
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 _PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"{")
 
 
@@ -165,7 +167,7 @@ def full_disk_is_an_outage() -> Iterator[None]:
     """Turn a failure to write into an outage: the next recording would meet it too.
 
     Raises:
-        DiskFull: there is no room, or no right to write.
+        DiskFull: there is no room, no such directory, or no right to write there; says what to do.
         OSError: this process has too many files open, which is not the disk's fault.
     """
     try:
@@ -173,6 +175,7 @@ def full_disk_is_an_outage() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EMFILE:
             raise
+        remedy = "make room there" if error.errno in _NO_ROOM else "mount a directory that we may write to"
         raise DiskFull(
-            f"A recording cannot be written to disk ({error.strerror}): make room there."
+            f"A recording cannot be written to TMPDIR, {tempfile.gettempdir()} ({error.strerror}): {remedy}."
         ) from None

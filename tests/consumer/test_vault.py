@@ -3,6 +3,7 @@
 import json
 import resource
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,17 @@ def test_a_full_disk_is_an_outage(vault: FaultyVault, downloads: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert type(failure) is DiskFull
     assert "make room" in str(failure)
+    assert f"TMPDIR, {tempfile.gettempdir()}" in str(failure)
+
+
+def test_a_temporary_directory_that_is_not_there_is_an_outage_that_no_room_would_mend(
+    vault: FaultyVault, downloads: Path
+) -> None:
+    failure = _failure(vault, downloads / "not-mounted")
+    assert type(failure) is DiskFull
+    assert "No such file or directory" in str(failure)
+    assert "mount a directory that we may write to" in str(failure)
+    assert "make room" not in str(failure)
 
 
 # What is too much, too little, too slow.
