@@ -47,9 +47,13 @@ class Duplicates:
         if not self._window or recording.replay is not None:
             return True
         identity = identity_of(recording.event)
-        if identity in self._answered:
+        first = self._answered.get(identity)
+        if first == recording.position:
+            # Its partition went before its answer was in Kafka, and is here again: nothing has answered it.
+            del self._answered[identity]
+        elif first is not None:
             self._answered.move_to_end(identity)
-            recording.duplicate_of = self._answered[identity]
+            recording.duplicate_of = first
             return False
         if identity not in self._in_hand:
             self._in_hand[identity] = recording, []
@@ -68,7 +72,7 @@ class Duplicates:
 
         Args:
             recording: that ended.
-            answered: it has a result.
+            answered: it has a result; on its way to Kafka at least.
         """
         if not self._window or recording.replay is not None:
             return []

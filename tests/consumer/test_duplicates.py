@@ -65,6 +65,20 @@ def test_those_whose_partition_went_are_not_given_back() -> None:
     assert duplicates.ended(first, answered=True) == []
 
 
+def test_no_event_is_the_duplicate_of_itself() -> None:
+    duplicates, first = Duplicates(10), in_hand(0, progress=PartitionProgress("events", 0))
+    assert duplicates.meet(first)
+    duplicates.ended(first, answered=True)
+    first.progress.revoked = True  # before its result was in Kafka
+    again, repeated = in_hand(0), in_hand(1)
+    assert duplicates.meet(again), "else nothing ever answers it"
+    assert again.duplicate_of is None
+    assert not duplicates.meet(repeated)
+    assert duplicates.ended(again, answered=True) == [repeated]
+    assert not duplicates.meet(repeated)
+    assert repeated.duplicate_of == again.position
+
+
 def test_only_the_last_ones_are_remembered() -> None:
     duplicates = Duplicates(2)
     for offset, key in enumerate(("a.mp4", "b.mp4", "c.mp4")):
