@@ -102,7 +102,9 @@ class MemoryWatch:
 
     def look(self) -> None:
         """Look once; what the thread does."""
-        self._workers.update(self._arrivals())
+        for pid in self._arrivals():
+            self._workers.add(pid)
+            self._ended.pop(pid, None)  # of one long gone: numbers come again
         sizes = {pid: size for pid in self._workers if (size := resident_bytes(pid))}
         self._workers &= sizes.keys()
         self.largest_bytes = max(sizes.values(), default=0)

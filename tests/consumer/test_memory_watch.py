@@ -1,10 +1,13 @@
 """The memory watch: which worker must end, and when none may."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+
+import pytest
 
 from consumer.cgroup import MemoryUse
 from consumer.memory_watch import WORTH_ENDING_BYTES, MemoryWatch, judge
@@ -46,17 +49,19 @@ def hold(size_bytes: int, ready: object) -> None:
 @contextmanager
 def holding(*sizes: int) -> Iterator[Sequence[BaseProcess]]:
     context = multiprocessing.get_context("spawn")
-    processes = []
-    for size in sizes:
-        here, there = context.Pipe()
-        process = context.Process(target=hold, args=(size, there), daemon=True)
-        process.start()
-        assert here.poll(SECONDS)
-        processes.append(process)
-    yield processes
-    for process in processes:
-        process.kill()
-        process.join()
+    processes: list[BaseProcess] = []
+    try:
+        for size in sizes:
+            here, there = context.Pipe()
+            process = context.Process(target=hold, args=(size, there), daemon=True)
+            process.start()
+            processes.append(process)
+            assert here.poll(SECONDS)
+        yield processes
+    finally:
+        for each in processes:
+            each.kill()
+            each.join()
 
 
 def test_it_ends_the_largest_process_and_knows_why_and_no_second_one_before_the_first_has_gone() -> None:
@@ -87,3 +92,20 @@ def test_processes_that_have_gone_are_forgotten() -> None:
         process.join()
         watch.look()
         assert watch.largest_bytes == 0
+
+
+def test_a_worker_that_gets_the_number_of_one_that_was_ended_is_judged_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[int] = []
+    with holding(200 * MIB) as (process,), monkeypatch.context() as only_noted:
+        only_noted.setattr(os, "kill", lambda pid, _signal: ended.append(pid))  # so that the number stays
+        pid, full = process.pid or 0, MemoryUse(1000 * MIB, LIMIT)
+        arrivals, used = [[pid], [pid], []], [full, MemoryUse(0, LIMIT), full]
+        watch = MemoryWatch(LIMIT, lambda: arrivals.pop(0), lambda: used.pop(0))
+        watch.look()
+        assert watch.why(pid) is not None
+        watch.look()
+        assert watch.why(pid) is None, "nobody has ended this one"
+        watch.look()
+        assert ended == [pid, pid], "the number of an old one keeps nobody alive"
