@@ -91,11 +91,10 @@ class Attempts:
             return None
         recording.suspect = False
         partition.suspects.discard(name)
-        if known.reason == PodDied.reason:
-            return PodDied(f"The pod ended {known.count} times while it was tried.")
-        kind = KINDS[known.reason]
-        return kind(
-            f"A worker ended {known.count} times while it was tried, before the pod was started anew."
+        # The note counts all of them together, and keeps the reason of the last one.
+        last = "the pod" if known.reason == PodDied.reason else "a worker"
+        return KINDS[known.reason](
+            f"Workers or the pod ended {known.count} times while it was tried; {last} the last time."
         )
 
     def ask(self, recording: InHand) -> bool:

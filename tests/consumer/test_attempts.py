@@ -97,6 +97,23 @@ def test_breakdowns_add_up_over_pods_to_a_dead_letter_with_their_own_reason() ->
     assert pod.given_up is None
 
 
+def test_a_dead_letter_after_deaths_of_both_kinds_blames_neither_for_all() -> None:
+    pod = Life()
+    for _ in range(MAX_BREAKDOWNS - 1):
+        recording = pod.fetch(7)
+        assert pod.begin(recording)
+        pod.end(recording, "worker_died")
+    assert pod.begin(recording)
+    pod.now += NOTE_SECONDS
+    pod.commit()
+    pod = pod.dies()
+    assert pod.begin(pod.fetch(7))
+    pod = pod.dies()
+    pod.fetch(7)
+    assert isinstance(pod.given_up, PodDied)
+    assert "Workers or the pod ended 3 times" in str(pod.given_up)
+
+
 def test_what_a_dead_pod_had_under_way_is_tried_one_by_one_while_others_go_on() -> None:
     pod = Life()
     for offset in (7, 8):
