@@ -2,16 +2,26 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from consumer import errors
 from consumer.analysis import Analysis
 from consumer.comparison import Comparison, Trial
-from consumer.errors import VaultMLError
+from consumer.errors import BrokerAway, ContractError, Outage, RecordingError, Unforeseen, VaultMLError
 from consumer.rollout import Rollout
 from consumer.tally import Requests
+
+_TOLD_BY_WORKERS: Mapping[str, type[VaultMLError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type)
+    and issubclass(kind, Outage | RecordingError | ContractError)
+    and not issubclass(kind, BrokerAway)
+}
+"""What a worker may report, by name: it has nothing to do with Kafka or with our settings."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +63,29 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """Return the report that `to_json` wrote."""
-        fields = json.loads(text)
-        took = fields["costs"]
-        costs = Costs(took["seconds"], took["bytes"], Requests.from_json(took["requests"]))
-        if "analysis" in fields:
-            return cls(Analysis.from_json(fields["analysis"]), costs, _trial(fields["trial"]))
-        kind: type[VaultMLError] = getattr(errors, fields["error"])
-        return cls(kind(fields["sentence"]), costs)
+        """Return the report that `to_json` wrote; of what it cannot have written, that a worker failed.
+
+        A worker decodes files of strangers: whatever it says must cost its recording, not the main process.
+        """
+        try:
+            return _report(json.loads(text))
+        # ValueError: no JSON. The others: not of this form, or deeper than anything of it.
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            return cls(Unforeseen(f"A worker's answer is no report ({type(error).__name__})."), Costs())
+
+
+def _report(fields: dict[str, Any]) -> Report:
+    took = fields["costs"]
+    seconds = {str(stage): float(spent) for stage, spent in took["seconds"].items()}
+    costs = Costs(seconds, int(took["bytes"]), Requests.from_json(took["requests"]))
+    if "analysis" in fields:
+        return Report(Analysis.from_json(fields["analysis"]), costs, _trial(fields["trial"]))
+    kind = _TOLD_BY_WORKERS.get(fields["error"])
+    if kind is None:
+        return Report(
+            Unforeseen(f"A worker's answer is an error of another kind: {str(fields['error'])[:80]}."), costs
+        )
+    return Report(kind(str(fields["sentence"])), costs)
 
 
 def _trial(fields: dict[str, str | None] | None) -> Trial | None:
