@@ -23,6 +23,8 @@ class InHand:
     fetched_at: float
     payload: bytes = field(repr=False)
     """The message that it came in, for a dead letter."""
+    size_bytes: int = 0
+    """What its event takes in memory, roughly and at most."""
     attempts: int = 0
     breakdowns: int = 0
     """Tries that ended with a dead worker or an unforeseen error."""
@@ -88,6 +90,24 @@ class Backlog:
         """How many a worker has."""
         return len(self._running)
 
+    @property
+    def size_bytes(self) -> int:
+        """What the events of all recordings take in memory, roughly and at most."""
+        return sum(recording.size_bytes for recording in self._recordings())
+
+    def _recordings(self) -> Iterator[InHand]:
+        yield from self._running.values()
+        yield from (recording for _, _, recording in self._waiting)
+
+    def first_of_each(self) -> list[InHand]:
+        """Return the recording of each partition with the lowest offset."""
+        first: dict[PartitionProgress, InHand] = {}
+        for recording in self._recordings():
+            known = first.setdefault(recording.progress, recording)
+            if recording.position.offset < known.position.offset:
+                first[recording.progress] = recording
+        return list(first.values())
+
     def wait(self, recording: InHand, due_at: float) -> None:
         """Put a recording in line for a try at that time."""
         heapq.heappush(self._waiting, (due_at, next(self._tickets), recording))
@@ -113,7 +133,8 @@ class Backlog:
         Args:
             now: on the service's clock.
             may_begin: asked of one after the other; None is returned where it allows none.
-            early: also one whose time has not come.
+            early: for a probe: also one whose time has not come, and first the newest that was never tried.
+                What was tried has failed; a new one may show that this was its own fault.
         """
         recording = self._take_first(now, may_begin, early=early)
         if recording is None:
@@ -128,9 +149,12 @@ class Backlog:
     def _take_first(self, now: float, may_begin: Callable[[InHand], bool], *, early: bool) -> InHand | None:
         if not self._waiting or (not early and self._waiting[0][0] > now):
             return None
-        if may_begin(self._waiting[0][2]):
+        if not early and may_begin(self._waiting[0][2]):
             return heapq.heappop(self._waiting)[2]
-        for entry in sorted(self._waiting)[1:]:
+        in_order = sorted(self._waiting)
+        if early:
+            in_order.sort(key=lambda entry: (entry[2].started_at is not None, -entry[2].fetched_at))
+        for entry in in_order:
             if not early and entry[0] > now:
                 return None
             if may_begin(entry[2]):

@@ -14,6 +14,8 @@ from consumer.errors import EventMalformed
 
 MAX_BYTES = 4 * 1024 * 1024
 """Of one message; brokers take 1 MB unless somebody raised that, and JSON takes fifty times its size."""
+MAX_VALUES = 100_000
+"""Commas and brackets of one message: parsed, a few bytes of `{},{},...` take many times their size."""
 MAX_ENTRIES = 1000
 """Events in one message; a megabyte of `[0,0,0,...` must not become half a million dead letters."""
 MAX_DEPTH = 64
@@ -84,6 +86,9 @@ def parse_message(value: bytes | None) -> list[RecordingEvent | MalformedEvent]:
         beginning = value[:MAX_BYTES]
         # Cut between two values where there are any: half a credential would not be known for one.
         return [MalformedEvent(payload=beginning.rpartition(b",")[0] or beginning, error=too_large)]
+    if (values := count_values(value)) > MAX_VALUES:
+        too_many = EventMalformed(f"The message holds {values} values, and at most {MAX_VALUES} are read.")
+        return [MalformedEvent(payload=value, error=too_many)]
     try:
         entries = _split(_decoded(value))
     except EventMalformed as error:
@@ -99,6 +104,14 @@ def parse_message(value: bytes | None) -> list[RecordingEvent | MalformedEvent]:
             payload = value if len(entries) == 1 else entry.encode()
             parsed.append(MalformedEvent(payload=payload, error=error, index=index))
     return parsed
+
+
+def count_values(text: bytes) -> int:
+    """Return how many commas and brackets a JSON text has: the objects, lists and strings in it are no more.
+
+    An upper bound in one fast pass; what stands inside a string counts too.
+    """
+    return sum(text.count(mark) for mark in (b",", b"{", b"["))
 
 
 def _decoded(value: bytes) -> str:

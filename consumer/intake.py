@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 from consumer.backlog import InHand
 from consumer.errors import NeverHeals
-from consumer.events import MalformedEvent, RecordingEvent, parse_message
+from consumer.events import MalformedEvent, RecordingEvent, count_values, parse_message
 from consumer.messages import Position
 from consumer.prefetch import SourceMessage
 from consumer.replay_mark import ReplayMark
+
+_VALUE_BYTES = 232
+"""Of an object with one entry in CPython 3.11, the largest of what one bracket or comma can stand for."""
 
 
 def recordings_of(message: SourceMessage, now: float) -> Iterator[tuple[InHand, NeverHeals | None]]:
@@ -30,4 +33,5 @@ def recordings_of(message: SourceMessage, now: float) -> Iterator[tuple[InHand, 
         payload = message.value or b""
         if len(entries) > 1:
             payload = json.dumps(entry.raw).encode()  # a dead letter is about this one alone
-        yield InHand(entry, position, progress, now, payload, replay=replay), None
+        size_bytes = 2 * len(payload) + _VALUE_BYTES * count_values(payload)
+        yield InHand(entry, position, progress, now, payload, size_bytes, replay=replay), None

@@ -140,7 +140,10 @@ class Losses:
     def fetched(self, progress: PartitionProgress, offset: int, timestamp_ms: int | None) -> None:
         """Note when a message was written."""
         if timestamp_ms is not None:
-            self._written.setdefault(progress, {})[offset] = timestamp_ms
+            written, done = self._written.setdefault(progress, {}), progress.finished_to or 0
+            written[offset] = timestamp_ms
+            while (first := next(iter(written))) < done:
+                del written[first]
 
     def oldest_ms(self) -> int | None:
         """Return the timestamp of the oldest message that is not finished; None where there is none."""

@@ -44,6 +44,9 @@ _log = structlog.get_logger("vault-ml")
 MAX_IN_HAND = 64
 """Recordings in hand, those that wait for another try included; then nothing more is fetched."""
 
+MAX_IN_HAND_BYTES = 32 * 1024**2
+"""What the events in hand take in memory; one that is larger is in hand alone."""
+
 READY_PER_WORKER = 2
 """Recordings ready to be tried; what comes after them waits where it was fetched ahead."""
 
@@ -157,12 +160,15 @@ class Service:
             self._take_in(message, time.monotonic())
 
     def _more_is_wanted(self, now: float) -> bool:
-        if self._in_hand >= max(MAX_IN_HAND, 4 * self._limits.workers):
+        if self._backlog.size_bytes >= MAX_IN_HAND_BYTES:
             return False
         if self._gate.closed:
-            # Another recording may tell more where only recordings fail; and somebody must make the probe.
+            # Another recording may tell more where only recordings fail, however many have; and somebody must
+            # make the probe.
             may_tell = isinstance(self._gate.cause, RecordingError) or len(self._backlog) == 0
-            return may_tell and self._gate.probe_due(now)
+            return may_tell and self._gate.probe_due(now) and self._backlog.running == 0
+        if self._in_hand >= max(MAX_IN_HAND, 4 * self._limits.workers):
+            return False
         return self._backlog.ready(now) < READY_PER_WORKER * self._limits.workers
 
     @property
@@ -260,7 +266,12 @@ class Service:
         """Try again soon, with fewer requests at a time; it is not held against the recording."""
         recording.attempts -= 1
         self._metrics.retried(TritonFull.reason)
-        _log.info("triton is full", key=recording.event.key, why=str(report.result))
+        _log.info(
+            "triton is full",
+            key=recording.event.key,
+            source=str(recording.position),
+            why=str(report.result),
+        )
         wait = jittered_wait(0, first_seconds=REFUSED_SECONDS, longest_seconds=REFUSED_SECONDS, rng=self._rng)
         self._backlog.wait(recording, now + wait)
 
@@ -294,6 +305,7 @@ class Service:
         _log.warning(
             "try failed",
             key=recording.event.key,
+            source=str(recording.position),
             reason=error.reason,
             why=str(error),
             attempt=recording.attempts,
@@ -359,6 +371,7 @@ class Service:
             largest_worker_bytes=self._pool.largest_worker_bytes,
         )
         self._standing.tell(snapshot, self._pace)
+        self._standing.name_holders(self._backlog, time.monotonic())
 
 
 def _holds_enough(progress: PartitionProgress) -> bool:

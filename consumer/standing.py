@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 import structlog
 
+from consumer.backlog import Backlog
 from consumer.endpoints import Health
-from consumer.errors import ContractError, VaultMLError
+from consumer.errors import ContractError, Part, VaultMLError
 from consumer.metrics import PARTS, Metrics
 from consumer.offsets import PartitionProgress
 from consumer.pace import Pace
 
 _log = structlog.get_logger("vault-ml")
+
+HOLDING_SECONDS = 60.0
+"""How long the first recording of a partition may be in hand before it is named, and how often it is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Standing:
     def __init__(self, metrics: Metrics, health: Health) -> None:
         self._metrics, self._health = metrics, health
         self._outage_since: float | None = None
+        self._outage_part: Part | None = None
+        self._holders_named_at = 0.0
 
     def tell(self, now: Snapshot, pace: Pace) -> None:
         """Tell all three."""
@@ -65,10 +71,34 @@ class Standing:
         self._health.set_ready("group", now.joined, f"partitions {numbers}")
         self._log_outage(now.outage)
 
+    def name_holders(self, backlog: Backlog, now: float) -> None:
+        """Log, once a minute, which recordings keep their partition's offset where it is; not in an outage.
+
+        Args:
+            backlog: the recordings in hand.
+            now: on the service's clock.
+        """
+        if now - self._holders_named_at < HOLDING_SECONDS or self._outage_since is not None:
+            return
+        self._holders_named_at = now
+        for recording in backlog.first_of_each():
+            if now - recording.fetched_at >= HOLDING_SECONDS:
+                _log.warning(
+                    "a recording holds its partition",
+                    key=recording.event.key,
+                    source=str(recording.position),
+                    attempts=recording.attempts,
+                    seconds=round(now - recording.fetched_at),
+                    behind_it=recording.progress.held - 1,
+                )
+
     def _log_outage(self, outage: VaultMLError | None) -> None:
         if outage is not None and self._outage_since is None:
-            self._outage_since = time.monotonic()
+            self._outage_since, self._outage_part = time.monotonic(), outage.part
             _log.warning("outage begins; the place is kept", why=str(outage))
+        elif outage is not None and outage.part != self._outage_part:
+            self._outage_part = outage.part
+            _log.warning("outage goes on, for another reason", why=str(outage))
         elif outage is None and self._outage_since is not None:
             seconds = time.monotonic() - self._outage_since
             self._outage_since = None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from confluent_kafka import (
@@ -17,6 +17,7 @@ from confluent_kafka import (
 from consumer.commits import Commits
 from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log, refusal
 from consumer.errors import BrokerAway, StreamSetupError
+from consumer.headers import headers_of
 from consumer.offsets import PartitionProgress
 from consumer.places import Places
 from consumer.prefetch import Prefetch, SourceMessage
@@ -87,6 +88,8 @@ class EventSource:
         self._prefetch = Prefetch()
         self._paused: set[int] = set()
         """Partitions that librdkafka does not fetch now."""
+        self._unreadable: dict[int, float] = {}
+        """Partitions whose next batch cannot be unpacked, and when that was said last."""
         self._was_member = False
         self._progress: dict[int, PartitionProgress] = {}
         self._commits = Commits(self._progress.get)
@@ -195,9 +198,10 @@ class EventSource:
             timestamp_ms = _timestamp_ms(message)
             progress.received(offset)
             self._losses.fetched(progress, offset, timestamp_ms)
-            # What has been received is always a list of pairs; the declared type is that of what may be sent.
-            headers = tuple(cast(list[tuple[str, bytes]], message.headers() or []))
-            self._prefetch.put(SourceMessage(offset, message.value(), progress, headers, timestamp_ms))
+            self._prefetch.put(
+                SourceMessage(offset, message.value(), progress, headers_of(message), timestamp_ms)
+            )
+            self._unreadable.pop(progress.partition, None)
         # Else it was fetched before the partition was taken away: its new owner has it.
 
     def _take_error(self, error: KafkaError, partition: int | None) -> None:
@@ -207,9 +211,24 @@ class EventSource:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             if partition is not None:
                 self._places.astray(partition)
+        elif error.code() == KafkaError._BAD_COMPRESSION and partition in self._progress:
+            self._cannot_unpack(self._progress[partition], time.monotonic())
         else:
             self._raise_if_lasting(error)
             _log.warning("kafka reports an error", error=error.str())
+
+    def _cannot_unpack(self, progress: PartitionProgress, now: float) -> None:
+        """Say, once a minute, that a partition stands still: librdkafka asks for the same batch for ever."""
+        if now - self._unreadable.get(progress.partition, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
+            self._unreadable[progress.partition] = now
+            _log.error(
+                "messages cannot be unpacked, the partition stands still",
+                topic=progress.topic,
+                partition=progress.partition,
+                offset=progress.next_offset,
+                why="a compressed batch is broken, or over 100 MB unpacked: look at who wrote it, stop all "
+                f"pods, and move the offset of group {self._group!r} behind it with kafka-consumer-groups.sh",
+            )
 
     def _pause_what_is_full(self) -> None:
         full = self._prefetch.to_pause(self._progress)
@@ -252,8 +271,8 @@ class EventSource:
 
     @property
     def away(self) -> bool:
-        """Whether Kafka did not answer when it was last asked how far behind we are."""
-        return self._places.away
+        """Whether Kafka did not answer when it was last asked, or gives us what cannot be unpacked."""
+        return self._places.away or bool(self._unreadable)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
@@ -319,6 +338,7 @@ class EventSource:
             self._prefetch.drop(progress.partition)
             self._places.forget(progress.partition)
             self._paused.discard(progress.partition)
+            self._unreadable.pop(progress.partition, None)
             del self._progress[progress.partition]
         if partitions:
             _log.info(

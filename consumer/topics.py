@@ -6,11 +6,11 @@ The consumer itself does not pass here; its way to Kafka is `stream`.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from consumer.errors import BrokerAway
+from consumer.headers import headers_of
 
 _QUIET = {"log_level": 0}
 _POLL_SECONDS = 0.1
@@ -116,13 +116,11 @@ def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
 
 def to_record(message: Message) -> Record:
     """Return a message as it was received, in our own words."""
-    # What has been received is always a list of pairs; the declared type is that of what may be sent.
-    headers = cast(list[tuple[str, bytes | None]], message.headers() or [])
     return Record(
         topic=str(message.topic()),
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         key=message.key(),
         value=message.value(),
-        headers={name: (value or b"").decode("utf-8", "replace") for name, value in headers},
+        headers={name: value.decode("utf-8", "replace") for name, value in headers_of(message)},
     )

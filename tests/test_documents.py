@@ -285,6 +285,9 @@ def test_the_limits_are_the_codes() -> None:
     tried = "keyframes tried in place of damaged ones, per frame wanted"
     assert limits[tried] == str(sampling.MAX_KEYFRAMES)
     message = limits["an event's message"]
-    assert message == f"{events.MAX_BYTES >> 20} MiB, {events.MAX_ENTRIES} events, " + (
-        f"{events.MAX_DEPTH} levels, keys of {events.MAX_KEY_BYTES} bytes"
+    assert message == (
+        f"{events.MAX_BYTES >> 20} MiB, {events.MAX_ENTRIES} events, {events.MAX_VALUES} commas and "
+        f"brackets, {events.MAX_DEPTH} levels, keys of {events.MAX_KEY_BYTES} bytes"
     )
+    in_memory = limits["what the events in hand take in memory, by an upper bound"]
+    assert in_memory == f"{service.MAX_IN_HAND_BYTES >> 20} MiB"

@@ -112,3 +112,36 @@ def test_any_number_of_tries_has_a_next_one_within_the_longest_wait() -> None:
     due = try_at(recording, working_now=0.0)
     assert due is not None
     assert due <= 1030.0
+
+
+def test_a_probe_is_the_newest_recording_that_was_never_tried() -> None:
+    backlog = Backlog()
+    for fetched_at, key in enumerate(("tried", "older", "newer")):
+        recording = in_hand(key)
+        recording.fetched_at = float(fetched_at)
+        recording.started_at = 0.0 if key == "tried" else None
+        backlog.wait(recording, 0.0)
+    probes = [backlog.start_next(5.0, early=True) for _ in range(3)]
+    assert [probe[1].event.key for probe in probes if probe] == ["newer", "older", "tried"]
+
+
+def test_what_a_backlog_holds_counts_those_that_run() -> None:
+    backlog = Backlog()
+    for size_bytes in (100, 20, 3):
+        recording = in_hand(str(size_bytes))
+        recording.size_bytes = size_bytes
+        backlog.wait(recording, 0.0)
+    (ticket, _) = backlog.start_next(5.0) or (0, None)
+    assert backlog.size_bytes == 123
+    backlog.finish(ticket)
+    assert backlog.size_bytes == 23
+
+
+def test_the_first_recording_of_each_partition_is_known_whether_it_waits_or_runs() -> None:
+    backlog, partitions = Backlog(), [PartitionProgress("events", n) for n in range(2)]
+    for offset, progress in ((7, partitions[0]), (5, partitions[0]), (9, partitions[1])):
+        recording = in_hand(f"{progress.partition}/{offset}", progress)
+        recording.position = Position("events", progress.partition, offset)
+        backlog.wait(recording, float(offset))
+    backlog.start_next(6.0)
+    assert {recording.event.key for recording in backlog.first_of_each()} == {"0/5", "1/9"}

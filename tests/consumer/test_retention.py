@@ -179,3 +179,11 @@ def test_an_offset_beyond_the_end_is_another_matter() -> None:
     progress.begun_at = Place(100)
     assert losses.go_on(progress, 5, 40) == 5
     assert counted == []
+
+
+def test_what_is_finished_is_forgotten_though_nobody_asks_when_it_expires() -> None:
+    losses, progress = Losses("group"), PartitionProgress("events", 0)
+    for offset in range(1_000):
+        losses.fetched(progress, offset, 1_700_000_000_000 + offset)
+        progress.fetched(offset, 0)
+    assert len(losses._written[progress]) <= 2
