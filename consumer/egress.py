@@ -24,11 +24,27 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from consumer.errors import UrlForbidden
 
 _METADATA_SERVICES = frozenset(
-    map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
-)
-"""Of Alibaba, Azure, Oracle and AWS; the usual 169.254.169.254 is link-local."""
+    map(
+        ipaddress.ip_address,
+        [
+            "100.100.100.200", "fd00:100::100:200",
+            "168.63.129.16",
+            "192.0.0.192", "fd00:c1::a9fe:a9fe",
+            "fd00:ec2::254", "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:42::42",
+        ],
+    )
+)  # fmt: skip
+"""Of Alibaba, Azure, Oracle, AWS, Google and Scaleway; the usual 169.254.169.254 is link-local.
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+Oracle's by IPv6: oracle/oci-python-sdk, src/oci/auth/signers. The others' stand in their documentation.
+"""
+
+_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+"""RFC 6052 and RFC 8215. The second is for local use, and its IPv4 address taken from where a /96 has it."""
+
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -57,19 +73,27 @@ def host_of(url: str) -> str:
     return _parts(url)[0]
 
 
+def place_of(url: str) -> str:
+    """Return `host:port` of a URL, with the usual port of its scheme where it names none; may be empty."""
+    host, port, _ = _parts(url)
+    return f"{host}:{port}" if host else ""
+
+
 def leads_to(link: str, hosts: Collection[str]) -> bool:
-    """Tell whether a link leads to one of these hosts, each a name or `name:port`."""
-    host, port = _parts(link)
-    return host != "" and (host in hosts or f"{host}:{port}" in hosts)
+    """Tell whether a link leads to one of these: `name:port`, or a name for the usual port of its scheme."""
+    host, port, usual = _parts(link)
+    return host != "" and (f"{host}:{port}" in hosts or (port == usual and host in hosts))
 
 
-def _parts(url: str) -> tuple[str, int | None]:
+def _parts(url: str) -> tuple[str, int | None, int | None]:
+    """Return the host, the port, and the usual port of the scheme."""
     # With the parser that requests uses: two parsers may see two hosts in `http://a\@b/`.
     try:
         parts = urllib3.util.parse_url(url)
     except ValueError:
-        return "", None
-    return (parts.host or "").strip("[]").rstrip(".").lower(), parts.port
+        return "", None, None
+    usual = _USUAL_PORTS.get(parts.scheme or "")
+    return (parts.host or "").strip("[]").rstrip(".").lower(), parts.port or usual, usual
 
 
 class Guard:
@@ -238,7 +262,7 @@ def _plain(address: str) -> IPAddress:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in _NAT64:
+        if any(ip in network for network in _NAT64):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         return inner or ip
     return ip

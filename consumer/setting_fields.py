@@ -103,8 +103,9 @@ class Settings(TopicSettings):
     signed_url_hosts: Annotated[
         setting_types.Hosts,
         Variable(
-            "Hosts, besides Vault's own, to which a signed link in an event may point; separated by commas.",
-            "host names, separated by commas",
+            "To where, besides Vault itself, a signed link in an event may lead: `host` for the usual ports "
+            "of http and https, or `host:port`; separated by commas.",
+            "host or host:port, separated by commas",
             default_words="none",
         ),
     ] = ()

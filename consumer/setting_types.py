@@ -18,7 +18,7 @@ from consumer.variables import shown
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _BROKER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})")
-_HOST = re.compile(r"[A-Za-z0-9.-]+")
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt])(i?)b?")
@@ -108,7 +108,7 @@ def _good_host_port(text: str) -> bool:
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     for host in value:
         if not _HOST.fullmatch(host):
-            raise ValueError(f"holds {shown(host)}: give host names only, without scheme, port or path.")
+            raise ValueError(f"holds {shown(host)}: give `host` or `host:port`, without scheme or path.")
     return tuple(host.lower() for host in value)
 
 

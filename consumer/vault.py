@@ -20,7 +20,7 @@ import structlog
 import tenacity
 
 from consumer.credentials import mask_links
-from consumer.egress import Guard, GuardedSession, host_of, leads_to
+from consumer.egress import Guard, GuardedSession, host_of, leads_to, place_of
 from consumer.errors import (
     MayHeal,
     RecordingError,
@@ -55,7 +55,8 @@ class VaultSettings:
         api_url: VAULT_API_URL, with or without `/api`.
         access_key, secret_key: of the Vault account.
         ca_file: certificates to trust beside the usual ones; PEM.
-        signed_url_hosts: hosts (or `host:port`) to which links in events may lead, beside Vault's own.
+        signed_url_hosts: to where links in events may lead, beside Vault itself: `host:port`, or `host` for
+            the usual ports of http and https.
         connect_timeout_seconds, read_timeout_seconds: for one connection and for one silence on it.
         ping_deadline_seconds: for one ping, however slowly its answer drips.
         download_deadline_seconds: for everything that `fetch` does but its pings.
@@ -166,12 +167,12 @@ class VaultClient:
         raise next(heals, None) or next(forbidden, None) or failures[-1]
 
     def _ways(self, event: RecordingEvent) -> Iterator[Callable[[BinaryIO], None]]:
-        hosts = {self._host, *self._settings.signed_url_hosts}
+        hosts = {place_of(self._settings.api_url), *self._settings.signed_url_hosts}
         if event.signed_url:
             if leads_to(event.signed_url, hosts):
                 yield lambda file: self._follow(event.signed_url, file, hosts)
             else:
-                _log.debug("the event's link is not followed", host=host_of(event.signed_url))
+                _log.debug("the event's link is not followed", host=place_of(event.signed_url))
         yield lambda file: self._follow(self._signed_link(event), file, None)
         yield lambda file: self._blob(event, file)
 
@@ -201,7 +202,7 @@ class VaultClient:
                 raise UrlForbidden("A link to the recording is neither http:// nor https://: not followed.")
             if hosts is not None and not leads_to(link, hosts):
                 raise UrlForbidden(
-                    f"The event's link leads on to {host_of(link)}: add it to SIGNED_URL_HOSTS to follow it."
+                    f"The event's link leads on to {place_of(link)}: add it to SIGNED_URL_HOSTS to follow it."
                 )
             with self._ask("GET", link) as response:
                 target = redirect_target(response)

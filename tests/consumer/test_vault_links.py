@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from consumer.egress import Guard, GuardedSession, host_of, is_inside, is_loopback
+from consumer.egress import Guard, GuardedSession, host_of, is_inside, is_loopback, leads_to, place_of
 from consumer.errors import RecordingUnavailable, UrlForbidden, VaultAway
 from consumer.events import RecordingEvent
 from consumer.transfer import ask
@@ -77,11 +77,40 @@ def test_a_link_of_an_event_to_an_unknown_host_is_ignored(
     assert store.seen == []
 
 
-@pytest.mark.parametrize("with_port", [False, True], ids=["host", "host and port"])
+@pytest.mark.parametrize(
+    ("link", "hosts"),
+    [
+        ("https://s3.example/x", {"s3.example"}),
+        ("http://s3.example/x", {"s3.example"}),
+        ("https://s3.example/x", {"s3.example:443"}),
+        ("https://S3.example.:443/x", {"s3.example"}),
+        ("http://minio:9000/x", {"minio:9000"}),
+    ],
+)
+def test_a_host_is_known_at_its_usual_port_and_at_the_one_that_is_named(link: str, hosts: set[str]) -> None:
+    assert leads_to(link, hosts)
+
+
+@pytest.mark.parametrize(
+    ("link", "hosts"),
+    [
+        ("http://vault.example:6379/x", {"vault.example"}),
+        ("http://vault.example/x", {place_of("https://vault.example/api")}),
+        ("https://vault.example:8443/x", {place_of("https://vault.example/api")}),
+        ("http://s3.example:443/x", {"s3.example"}),
+        ("ftp://s3.example/x", {"s3.example:21"}),
+        ("//s3.example/x", {"s3.example:443"}),
+        ("https:///x", {"", ":443"}),
+    ],
+)
+def test_a_known_host_is_not_known_at_other_ports_nor_vault_in_the_clear(link: str, hosts: set[str]) -> None:
+    assert not leads_to(link, hosts)
+
+
 def test_a_link_of_an_event_to_a_known_host_is_followed_without_keys(
-    vault: FaultyVault, store: FaultyVault, tmp_path: Path, clip: Path, with_port: bool
+    vault: FaultyVault, store: FaultyVault, tmp_path: Path, clip: Path
 ) -> None:
-    host = _store_link(store).split("/")[2] if with_port else "localhost"
+    host = place_of(_store_link(store))
     event = RecordingEvent({}, KEY, signed_url=_store_link(store))
     assert _fetch(_settings(vault, hosts=(host,)), event, tmp_path) == clip.read_bytes()
     assert len(store.seen) == 1
@@ -154,7 +183,8 @@ def test_vaults_keys_go_to_no_other_host_when_the_api_itself_redirects(
     "address",
     ["127.0.0.1", "127.8.8.8", "::1", "0.0.0.0", "169.254.169.254", "169.254.1.1", "fe80::1", "fe80::1%eth0",
      "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "fd00:ec2::254",
-     "100.100.100.200", "168.63.129.16", "224.0.0.1"],
+     "100.100.100.200", "168.63.129.16", "224.0.0.1", "fd20:ce::254", "fd00:c1::a9fe:a9fe",
+     "fd00:100::100:200", "fd00:42::42", "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:ffff::7f00:1"],
 )  # fmt: skip
 def test_an_address_of_this_machine_its_link_or_its_cloud_is_inside(address: str) -> None:
     assert is_inside(address)
