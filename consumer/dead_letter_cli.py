@@ -70,8 +70,8 @@ def show(
     from consumer.letter_desk import open_desk
     from consumer.letter_text import as_json, pretty, printable
 
-    with open_desk(config) as desk:
-        (found,) = desk.named([letter])
+    with open_desk(config, [letter]) as desk:
+        (found,) = desk.named()
         if json_lines:
             print(json.dumps(as_json(found, desk.marks, payload=True)))
             return
@@ -113,8 +113,8 @@ def export(
         raise SettingsError(
             ["Name letters, or choose them by --reason, --camera, --from and --to: not both."]
         )
-    with open_desk(config) as desk:
-        found: Iterable[Letter] = desk.named(letters) if letters else desk.read(choice)
+    with open_desk(config, letters or ()) as desk:
+        found: Iterable[Letter] = desk.named() if letters else desk.read(choice)
         try:
             count = write_letters(found, desk.marks, output)
         except OSError as error:

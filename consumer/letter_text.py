@@ -12,12 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from consumer.letter_event import parse_json
 from consumer.letters import Letter
 from consumer.moments import in_words
 from consumer.replay_mark import ReplayMark
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
-"""Control characters, and those that turn the direction of text: they come from whoever named a camera."""
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]+"
+)
+"""Control characters, what ends lines or turns their direction, halves of characters, tags that nobody sees.
+
+They come from whoever named a camera.
+"""
 
 
 def reason_in_words(letter: Letter) -> str:
@@ -65,15 +71,15 @@ def as_json(letter: Letter, marks: Mapping[str, ReplayMark], *, payload: bool = 
     if not payload:
         return described
     if is_json(letter.payload):
-        return described | {"event": json.loads(letter.payload)}
+        return described | {"event": parse_json(letter.payload)}
     return described | {"event_base64": base64.b64encode(letter.payload).decode()}
 
 
 def is_json(payload: bytes) -> bool:
     """Tell whether an event can be shown as JSON."""
     try:
-        json.loads(payload)
-    except (ValueError, RecursionError):
+        parse_json(payload)
+    except ValueError:
         return False
     return True
 
@@ -81,7 +87,7 @@ def is_json(payload: bytes) -> bool:
 def pretty(payload: bytes) -> str:
     """Return an event for reading: JSON indented, else its text with what cannot be printed escaped."""
     if is_json(payload):
-        return json.dumps(json.loads(payload), indent=2)
+        return json.dumps(parse_json(payload), indent=2)
     lines = payload.decode("utf-8", "backslashreplace").splitlines()
     return "\n".join(printable(line) for line in lines)
 

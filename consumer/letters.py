@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from consumer.credentials import mask_payload
 from consumer.dead_letter import REDUCED, SCHEMA
 from consumer.errors import SettingsError
 from consumer.messages import Position
-from consumer.past import Past, PastRecord
+from consumer.past import Past, PastRecord, Stretch
 from consumer.replay_mark import ReplayMark
 
 SHORTEST_ID = 6
@@ -118,16 +118,28 @@ class Choice:
         )
 
 
-def parse_name(text: str) -> str:
+def parse_name(text: str, topic: str) -> str:
     """Return the name of a letter as `is_named` takes it.
 
     A position in the topic of letters (`0/42`, with the topic in front or without), where the event stood
     (`topic/0/42/0`, as in the log), or the beginning of an id.
 
+    Args:
+        text: as people write it.
+        topic: of letters.
+
     Raises:
         SettingsError: it is none of them.
     """
     if position := _POSITION.fullmatch(text):
+        if position["topic"] not in (None, topic):
+            raise SettingsError(
+                [
+                    f"{text!r} is in topic {position['topic']!r}, and letters are in {topic!r}: give a "
+                    "letter's position like 0/42, or where its event stood with the index, like "
+                    f"{text}/0."
+                ]
+            )
         return f"{position['partition']}/{position['offset']}"
     if _SOURCE.fullmatch(text) or _ID.fullmatch(text):
         return text
@@ -139,12 +151,20 @@ def parse_name(text: str) -> str:
     )
 
 
+def place_of(name: str) -> tuple[int, int] | None:
+    """Return partition and offset of a name that is a position in the topic of letters, else None."""
+    position = _POSITION.fullmatch(name)
+    return position and (int(position["partition"]), int(position["offset"]))
+
+
 def is_named(letter: Letter, name: str) -> bool:
     """Tell whether a name of `parse_name` is this letter's."""
     return name in (letter.position, letter.source) or ("/" not in name and letter.id.startswith(name))
 
 
-def read_letters(past: Past, choice: Choice, secrets: Collection[str] = ()) -> Iterator[Letter]:
+def read_letters(
+    past: Past, choice: Choice, secrets: Collection[str] = (), stretches: Sequence[Stretch] | None = None
+) -> Iterator[Letter]:
     """Yield the letters that are meant; those of a partition in their order.
 
     What is no dead letter is left out, and so is what was written after the reading began.
@@ -153,12 +173,13 @@ def read_letters(past: Past, choice: Choice, secrets: Collection[str] = ()) -> I
         past: of the topic of letters.
         choice: which ones.
         secrets: values of our own settings, masked once more: another service may have written the letter.
+        stretches: which part of the topic; None for all that may hold such letters.
 
     Raises:
         StreamSetupError, BrokerAway: see `Past.read`.
     """
     # A letter is written after it failed, so none that failed later lies before the first written later.
-    for each in past.read(past.stretches(choice.since)):
+    for each in past.read(past.stretches(choice.since) if stretches is None else stretches):
         letter = parse_letter(each, secrets)
         if letter is not None and choice.takes(letter):
             yield letter
@@ -247,6 +268,6 @@ def _text(value: object) -> str:
 def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # before the year 1 or after 9999, once it is UTC
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -38,6 +38,11 @@ class Stretch:
     end: int
     oldest: int
 
+    @classmethod
+    def of_one(cls, partition: int, offset: int) -> Self:
+        """Return the stretch of one message."""
+        return cls(partition, offset, offset + 1, 0)
+
 
 @dataclass(frozen=True)
 class PastRecord:

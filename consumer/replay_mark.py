@@ -1,7 +1,8 @@
 """The mark of an event that was sent again: a Kafka header that goes with it, into its result or dead letter.
 
-Nothing acts on it by itself. It lets a reader tell a replay from the first time, and the letters of a
-replay that failed say how often it was tried.
+It lets a reader tell a replay from the first time, and the letters of a replay that failed say how often it
+was tried. Whoever may write to the source topic may write a mark too. What that does: `DUPLICATE_WINDOW` lets
+the event past, and `vault-ml dead-letter replay` leaves its letter out until `--again` is given.
 """
 
 import json
@@ -16,7 +17,8 @@ Origin = Literal["dead-letter", "source"]
 
 _ID = re.compile(r"[\w.:/-]{1,300}")
 _MOMENT = re.compile(r"[\dT:.Z+-]{1,40}")
-_MOST_REPLAYS = 1_000_000
+MOST_REPLAYS = 1_000_000
+"""What a mark counts up to; a forged one may begin there."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class ReplayMark:
         """Return the header, for a producer."""
         return HEADER, self.to_json().encode()
 
+    @staticmethod
+    def takes_id(text: str) -> bool:
+        """Tell whether a mark that names this is read back as one."""
+        return _ID.fullmatch(text) is not None
+
     @classmethod
     def from_json(cls, text: str | bytes) -> Self | None:
         """Return the mark; None where it is none: whoever writes to the source topic may write anything."""
@@ -57,9 +64,9 @@ class ReplayMark:
         of, id_, count, at = (raw.get(name) for name in ("of", "id", "count", "at"))
         if of not in ("dead-letter", "source") or not isinstance(id_, str) or not isinstance(at, str):
             return None
-        if type(count) is not int or not 1 <= count <= _MOST_REPLAYS:
+        if type(count) is not int or not 1 <= count <= MOST_REPLAYS:
             return None
-        if not _ID.fullmatch(id_) or not _MOMENT.fullmatch(at):
+        if not cls.takes_id(id_) or not _MOMENT.fullmatch(at):
             return None
         return cls(of, id_, count, at)
 

@@ -5,31 +5,28 @@ second time by an oversight, and one whose event fails again does not go round i
 (docs/adr/0016-replays.md).
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from consumer.connection import KafkaConnection
-from consumer.credentials import MASK, is_secret_name
 from consumer.dead_letter import SERVICE
 from consumer.errors import BrokerAway, ProducerFenced, StreamSetupError, VaultMLError
-from consumer.events import RecordingEvent, parse_message
-from consumer.letters import Letter
+from consumer.letter_event import event_again
+from consumer.letters import Letter, read_marks
 from consumer.messages import OutgoingMessage
 from consumer.moments import in_words
 from consumer.past import Past
 from consumer.provision import ensure_topic
-from consumer.replay_mark import ReplayMark
-from consumer.results import to_utf8
+from consumer.replay_mark import MOST_REPLAYS, ReplayMark
 from consumer.sink import ResultSink
 from consumer.transactional_producer import Batch, NotWritten, TransactionalProducer
 
 BATCH_LETTERS = 500
+BATCH_BYTES = 16 * 1024**2
+"""Of events in one transaction, or of one that is larger."""
 LARGEST_EVENT_BYTES = 100 * 1024**2
 """Whether a topic takes an event is for its own limit to say: it took that event before."""
 
@@ -47,6 +44,7 @@ class Sending:
     """One event to be sent again.
 
     older: positions of older letters of the same recording, which are done with it too.
+    noted: that the letter was sent before; None where it was not.
     """
 
     letter: Letter
@@ -54,6 +52,7 @@ class Sending:
     event: bytes = field(repr=False)
     mark: ReplayMark
     older: tuple[str, ...] = ()
+    noted: ReplayMark | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,19 @@ class Plan:
     left_out: tuple[tuple[Letter, str], ...]
 
 
+@dataclass(frozen=True)
+class Sent:
+    """How many events were sent so far, and how many letters somebody else had sent in the meantime."""
+
+    done: int
+    by_others: int
+
+
 def plan(
     letters: Iterable[Letter],
     marks: Mapping[str, ReplayMark],
     *,
+    source: str,
     topic: str | None = None,
     again: bool = False,
     now: datetime,
@@ -77,49 +85,69 @@ def plan(
     Args:
         letters: that were chosen; of several of one recording the newest is sent.
         marks: of letters that were sent before, by position.
-        topic: where to; None for the topic that each letter names.
+        source: QUEUE_NAME, where they are sent to.
+        topic: where to instead.
         again: also those that were sent before, or whose event was.
         now: the time that the marks say.
     """
     sendings: dict[str, Sending] = {}
     left_out = []
     for letter in sorted(letters, key=attrgetter("age")):
-        event = event_again(letter)
-        reason = _why_not(letter, marks.get(letter.position), event, topic=topic, again=again)
+        noted = marks.get(letter.position)
+        reason = why_never(letter, source=source, topic=topic) or (
+            None if again else _why_not_once_more(letter, noted)
+        )
         if reason is not None:
             left_out.append((letter, reason))
             continue
-        sent = marks.get(letter.position)
-        count = max(letter.replays, 0 if sent is None else sent.count) + 1
-        mark = ReplayMark("dead-letter", letter.id or letter.position, count, in_words(now))
-        identity = letter.id or letter.position
+        count = min(MOST_REPLAYS, max(letter.replays, 0 if noted is None else noted.count) + 1)
+        identity = letter.id if letter.id and ReplayMark.takes_id(letter.id) else letter.position
+        mark = ReplayMark("dead-letter", identity, count, in_words(now))
         before = sendings.pop(identity, None)
         older = (*before.older, before.letter.position) if before else ()
-        sendings[identity] = Sending(letter, topic or letter.destination, event or b"", mark, older)
+        event = event_again(letter) or b""
+        sendings[identity] = Sending(letter, topic or source, event, mark, older, noted)
     return Plan(tuple(sendings.values()), tuple(left_out))
 
 
-def event_again(letter: Letter) -> bytes | None:
-    """Return the event of a letter as it can be sent; None where what is masked in it cannot be taken out.
+def why_never(letter: Letter, *, source: str, topic: str | None) -> str | None:
+    """Return why a letter cannot be sent, for the end of a sentence; None where it can.
 
-    Credentials that were masked are left out: the consumer asks Vault with its own keys. Nothing else is
-    touched; an event without masks goes back byte for byte.
+    Whoever may write a letter may name any topic in it: without one from the operator, events go to
+    `source` only.
     """
-    masked = MASK.encode() in letter.payload
-    if not masked and _key_of(letter.payload) in ("", letter.key):
-        return letter.payload
-    try:
-        event = json.loads(letter.payload)
-    except (ValueError, RecursionError):
-        return None
-    event = _without_masks(event)
-    inner = event.get("message") if isinstance(event, dict) and "payload" not in event else event
-    about = inner.get("payload") if isinstance(inner, dict) else None
-    if not isinstance(about, dict):
-        return None
-    if letter.key:
-        about["key"] = letter.key  # masking takes `token=…` in a recording's name for a credential
-    return to_utf8(event)
+    if topic is None and letter.service != SERVICE:
+        return f"{letter.service or 'another service'} wrote it: use the tools of that one"
+    if not letter.whole:
+        return f"its event is not whole ({letter.left_out}): have its sender send it once more"
+    if topic is None and letter.destination != source:
+        came_from = f"topic {letter.destination!r}" if letter.destination else "a topic that it does not name"
+        return f"it came from {came_from}, and QUEUE_NAME is {source!r}: say where to with --topic-to"
+    if not letter.payload:
+        return "it holds no event"
+    if event_again(letter) is None:
+        return "credentials in it are masked, and it is no event as JSON: ask its sender for it"
+    return None
+
+
+def check(sendings: Sequence[Sending], connection: KafkaConnection, letters_topic: str) -> None:
+    """See to it that what is planned can be sent, before anybody is asked whether to.
+
+    Raises:
+        StreamSetupError: a topic is missing, not for us, or one of dead letters.
+        BrokerAway: no broker answers.
+    """
+    for topic in sorted({each.topic for each in sendings}):
+        if topic in (letters_topic, notes_topic(letters_topic)):
+            raise StreamSetupError(
+                f"Events cannot be sent to {topic!r}, which holds dead letters: give another topic."
+            )
+        with Past(connection, topic) as past:
+            if not past.stretches():
+                raise StreamSetupError(
+                    f"Topic {topic!r} does not exist: create it, or give another with --topic-to."
+                )
+        ensure_topic(connection, topic, like=1)  # it is there: whether we may write to it
 
 
 def send(
@@ -127,77 +155,63 @@ def send(
     connection: KafkaConnection,
     letters_topic: str,
     transactional_id: str | None,
-) -> Iterator[int]:
+) -> Iterator[Sent]:
     """Send events again and note it; yields how many are done, batch after batch.
 
+    The notes are read once more at the beginning: while somebody looked at the plan, another may have sent
+    some of it. Nobody can in between, as who takes the transactional id later ends our sending.
+
     Args:
-        sendings: of a plan.
+        sendings: of a plan that was checked.
         connection: to the brokers.
         letters_topic: QUEUE_DEAD_LETTER.
         transactional_id: None for at-least-once: the note follows the event, and a crash between them lets
-            the event be sent once more.
+            the event be sent once more, as do two who send at the same moment.
 
     Raises:
         StreamSetupError: a topic is missing or not for us, or somebody else sends letters again now.
         BrokerAway: Kafka did not take them in time. What was not yielded was not sent, or not noted.
     """
-    for topic in sorted({each.topic for each in sendings}):
-        _check(connection, topic, letters_topic)
     notes = notes_topic(letters_topic)
     ensure_topic(connection, notes, like=1)
     write = _Confirmed(connection) if transactional_id is None else _Transacted(connection, transactional_id)
     try:
-        done = 0
-        for _, numbered in groupby(enumerate(sendings), lambda each: each[0] // BATCH_LETTERS):
-            batch = [sending for _, sending in numbered]
+        with Past(connection, notes) as past:
+            marks = read_marks(past)
+        due = [each for each in sendings if marks.get(each.letter.position) == each.noted]
+        done, by_others = 0, len(sendings) - len(due)
+        if not due:
+            yield Sent(done, by_others)
+        for batch in _batches(due):
             write(
                 [(each.topic, _event(each)) for each in batch], [(notes, n) for s in batch for n in _notes(s)]
             )
             done += len(batch)
-            yield done
+            yield Sent(done, by_others)
     finally:
         write.close()
 
 
-def _why_not(
-    letter: Letter, sent: ReplayMark | None, event: bytes | None, *, topic: str | None, again: bool
-) -> str | None:
-    """Return why a letter is not sent, for the end of a sentence; None where it is."""
-    writer, times = letter.service or "another service", f"{letter.replays} time(s)"
-    obstacles = [
-        (letter.service != SERVICE and topic is None, f"{writer} wrote it: use the tools of that one"),
-        (not (topic or letter.destination), "it does not say where it came from: add --topic-to"),
-        (not letter.whole, f"its event is not whole ({letter.left_out}): have its sender send it once more"),
-        (not letter.payload, "it holds no event"),
-        (event is None, "credentials in it are masked, and it is no event as JSON: ask its sender for it"),
-        (
-            sent is not None and not again,
-            f"it was sent again at {sent and sent.at}: add --again to repeat it",
-        ),
-        (letter.replays > 0 and not again, f"it was sent again {times} and failed: mend that, add --again"),
-    ]
-    return next((sentence for stands, sentence in obstacles if stands), None)
+def _why_not_once_more(letter: Letter, noted: ReplayMark | None) -> str | None:
+    if noted is not None:
+        return f"it was sent again at {noted.at}: add --again to repeat it"
+    if letter.replays > 0:
+        return f"it was sent again {letter.replays} time(s) and failed: mend that, add --again"
+    return None
 
 
-def _key_of(payload: bytes) -> str:
-    events = parse_message(payload)
-    return events[0].key if len(events) == 1 and isinstance(events[0], RecordingEvent) else ""
-
-
-def _without_masks(value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    if isinstance(value, dict):
-        return {
-            name: _without_masks(item)
-            for name, item in value.items()
-            if not _is_masked(item) and not (is_secret_name(name) and MASK in str(item))
-        }
-    if isinstance(value, list):
-        return [_without_masks(item) for item in value if not _is_masked(item)]
-    return value
-
-
-def _is_masked(value: object) -> bool:
-    return isinstance(value, str) and (value == MASK or (MASK in value and "://" in value))
+def _batches(sendings: Iterable[Sending]) -> Iterator[list[Sending]]:
+    """Yield them by so many letters or bytes as a transaction takes in its time."""
+    batch: list[Sending] = []
+    size_bytes = 0
+    for each in sendings:
+        if batch and (len(batch) == BATCH_LETTERS or size_bytes + len(each.event) > BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(each)
+        size_bytes += len(each.event)
+    if batch:
+        yield batch
 
 
 def _event(sending: Sending) -> OutgoingMessage:
@@ -207,18 +221,6 @@ def _event(sending: Sending) -> OutgoingMessage:
 def _notes(sending: Sending) -> Iterator[OutgoingMessage]:
     for position in (*sending.older, sending.letter.position):
         yield OutgoingMessage(position.encode(), sending.mark.to_json().encode(), [])
-
-
-def _check(connection: KafkaConnection, topic: str, letters_topic: str) -> None:
-    if topic in (letters_topic, notes_topic(letters_topic)):
-        raise StreamSetupError(
-            f"Events cannot be sent to {topic!r}, which holds dead letters: give another topic."
-        )
-    with Past(connection, topic) as past:
-        if not past.stretches():
-            raise StreamSetupError(
-                f"Topic {topic!r} does not exist: create it, or give another with --topic-to."
-            )
 
 
 class _Transacted:

@@ -3,7 +3,8 @@
 import heapq
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +24,9 @@ from consumer.letter_options import (
 
 if TYPE_CHECKING:
     from consumer.kafka_fields import TopicSettings
+    from consumer.letter_desk import LetterDesk
+    from consumer.letter_source import SourceEvents
     from consumer.letters import Letter
-    from consumer.replay_mark import ReplayMark
     from consumer.resend import Plan
 
 _SHOWN_PLAN = 20
@@ -38,7 +40,8 @@ def replay(
     until: ToOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that were not sent again yet.")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Also what was sent again before, and has failed again or not.")
+        bool,
+        typer.Option("--again", help="Also what failed again after it had been sent; and named letters."),
     ] = False,
     topic_to: Annotated[
         str | None, typer.Option(help="Send to this topic, not to the one it came from.", show_default=False)
@@ -58,6 +61,7 @@ def replay(
     from consumer import resend
     from consumer.letter_desk import choice_of, open_desk
     from consumer.letter_text import counted
+    from consumer.parts import kafka_connection
 
     chosen = choice_of(reason, camera, since, until)
     filtered = any((reason, camera, since, until))
@@ -69,19 +73,27 @@ def replay(
         raise SettingsError(
             ["Nobody is there to be asked: add --yes to send, or --dry-run to see what would be."]
         )
-    with open_desk(config) as desk:
-        done: Counter[str] = Counter()
-        waiting: Counter[str] = Counter()
+    with open_desk(config, letters or ()) as desk, desk.source_events() as source:
+        others = _Others()
         if letters:
-            found = desk.named(letters)
+            found = desk.named()
         else:
-            due = desk.read(chosen) if again else _not_done(desk.read(chosen), desk.marks, done)
-            found = heapq.nsmallest(limit, counted(due, waiting), key=attrgetter("age"))
+            due = _due(desk.read(chosen), desk, source, topic_to, others, again=again)
+            found = heapq.nsmallest(limit, counted(due, others.due), key=attrgetter("age"))
         plan = resend.plan(
-            desk.made_whole(found), desk.marks, topic=topic_to, again=again, now=datetime.now(UTC)
+            map(source.made_whole, found),
+            desk.marks,
+            source=desk.settings.queue_name,
+            topic=topic_to,
+            again=again,
+            now=datetime.now(UTC),
         )
+        connection = kafka_connection(desk.settings)
+        resend.check(plan.sendings, connection, desk.settings.queue_dead_letter)
+        for letter, why in plan.left_out:
+            others.note(letter, why)
         _say_plan(plan)
-        _say_of_others(done, max(0, waiting.total() - len(found)))
+        _say_of_others(others, again=again, younger=max(0, others.due.total() - len(found)))
         question = f"Send {_events(len(plan.sendings))} again?"
         if plan.sendings and not dry_run and (yes or typer.confirm(question)):
             _send(plan, desk.settings)
@@ -89,15 +101,49 @@ def replay(
             raise typer.Exit(1)
 
 
-def _not_done(
-    letters: "Iterable[Letter]", marks: "Mapping[str, ReplayMark]", done: Counter[str]
+@dataclass
+class _Others:
+    """Letters that were chosen and are not sent: counted, some of them with why."""
+
+    due: Counter[str] = field(default_factory=Counter)
+    """Those that may be sent, by reason; more than the limit takes, perhaps."""
+    sent: int = 0
+    failed_again: int = 0
+    never: int = 0
+    examples: "list[tuple[Letter, str]]" = field(default_factory=list)
+    """The first that cannot be sent, and why."""
+
+    def note(self, letter: "Letter", why: str) -> None:
+        """Take note of one that cannot be sent."""
+        self.never += 1
+        if len(self.examples) < _SHOWN_PLAN:
+            self.examples.append((letter, why))
+
+
+def _due(
+    letters: "Iterable[Letter]",
+    desk: "LetterDesk",
+    source: "SourceEvents",
+    topic_to: str | None,
+    others: _Others,
+    *,
+    again: bool,
 ) -> "Iterator[Letter]":
-    """Leave out what was sent again before, and count it: it must not fill up the limit."""
+    """Leave out what is not to be sent, now or ever, so that it does not fill up the limit of each run.
+
+    A letter that was sent is left out with `again` too: if its event failed again, that has a newer letter.
+    """
+    from consumer.resend import why_never
+
     for letter in letters:
-        if letter.position in marks:
-            done["were sent again already"] += 1
-        elif letter.replays:
-            done["failed again after they had been"] += 1
+        if letter.position in desk.marks:
+            others.sent += 1
+        elif letter.replays and not again:
+            others.failed_again += 1
+        elif not letter.whole and source.may_hold(letter):
+            yield letter
+        elif why := why_never(source.made_whole(letter), source=desk.settings.queue_name, topic=topic_to):
+            others.note(letter, why)
         else:
             yield letter
 
@@ -115,19 +161,27 @@ def _say_plan(plan: "Plan") -> None:
         )
     if len(plan.sendings) > _SHOWN_PLAN:
         print(f"… and {len(plan.sendings) - _SHOWN_PLAN} more", file=sys.stderr)
-    for letter, why in plan.left_out[:_SHOWN_PLAN]:
-        print(printable(f"Not sent: {letter.position} {letter.key}: {why}."), file=sys.stderr)
-    if len(plan.left_out) > _SHOWN_PLAN:
-        print(f"… and {len(plan.left_out) - _SHOWN_PLAN} more that are not sent", file=sys.stderr)
     if not plan.sendings:
         print("Nothing is to be sent.", file=sys.stderr)
 
 
-def _say_of_others(done: Counter[str], more: int) -> None:
-    for what, count in done.items():
-        print(f"{count} that {what} are left out (--again).", file=sys.stderr)
-    if more:
-        print(f"{more} younger ones wait for the next time (--limit).", file=sys.stderr)
+def _say_of_others(others: _Others, *, again: bool, younger: int) -> None:
+    from consumer.letter_text import printable
+
+    for letter, why in sorted(others.examples, key=lambda example: example[0].age):
+        print(printable(f"Not sent: {letter.position} {letter.key}: {why}."), file=sys.stderr)
+    if more := others.never - len(others.examples):
+        print(f"… and {more} more that cannot be sent", file=sys.stderr)
+    if others.sent:
+        how = "name one to repeat it" if again else "name one, with --again, to repeat it"
+        print(f"{others.sent} that were sent again already are left out ({how}).", file=sys.stderr)
+    if others.failed_again:
+        print(
+            f"{others.failed_again} that failed again after they had been are left out (--again).",
+            file=sys.stderr,
+        )
+    if younger:
+        print(f"{younger} younger ones wait for the next time (--limit).", file=sys.stderr)
 
 
 def _send(plan: "Plan", settings: "TopicSettings") -> None:
@@ -136,10 +190,13 @@ def _send(plan: "Plan", settings: "TopicSettings") -> None:
 
     exactly_once = settings.kafka_delivery == "exactly-once"
     transactional_id = f"{settings.kafka_transaction_prefix}-dead-letter-replay" if exactly_once else None
-    for done in resend.send(
+    for sent in resend.send(
         plan.sendings, kafka_connection(settings), settings.queue_dead_letter, transactional_id
     ):
-        print(f"Sent {done} of {_events(len(plan.sendings))} again.", file=sys.stderr)
+        others = (
+            f" {sent.by_others} of them somebody else has sent in the meantime." if sent.by_others else ""
+        )
+        print(f"Sent {sent.done} of {_events(len(plan.sendings))} again.{others}", file=sys.stderr)
 
 
 def _events(count: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from consumer import resend
 from consumer.connection import KafkaConnection
 from consumer.dead_letter import build_dead_letter
 from consumer.errors import (
@@ -19,6 +20,7 @@ from consumer.errors import (
     RecordingUndecodable,
     VaultMLError,
 )
+from consumer.letters import Choice, read_letters
 from consumer.messages import OutgoingMessage, Position
 from consumer.past import Past
 from consumer.replay_mark import HEADER, ReplayMark
@@ -310,6 +312,66 @@ def test_letters_of_other_services_are_shown_and_not_sent(post: Post) -> None:
     assert post.sent() == []
 
 
+def test_events_go_to_queue_name_only_unless_somebody_says_where(post: Post) -> None:
+    other = create_topic(post.kafka.bootstrap, "elsewhere")
+    post.write(event("a.mp4"), topic=other)
+    done = post.run("replay", "0/0", "--yes")
+    assert done.returncode == 1
+    assert f"it came from topic '{other}', and QUEUE_NAME is '{post.source}'" in done.stderr
+    assert "Nothing is to be sent" in done.stderr
+    assert "Sent 1 of 1" in post.run("replay", "0/0", "--topic-to", other, "--yes").stderr
+    assert post.sent() == []
+
+
+def test_what_cannot_be_sent_does_not_fill_up_the_limit(post: Post) -> None:
+    for name in "abc":
+        post.write(event(f"{name}.mp4"), topic="elsewhere")
+    post.write(event("d.mp4"), max_bytes=0)  # the source topic holds nothing of it
+    post.write(event("e.mp4"))
+    done = post.run("replay", "--all", "--limit", "1", "--yes")
+    assert "Sent 1 of 1 event again." in done.stderr
+    assert done.stderr.count("Not sent: ") == 4
+    assert "younger ones wait" not in done.stderr
+    assert [json.loads(sent)["payload"]["key"] for sent, _ in post.sent()] == ["e.mp4"]
+
+
+def test_sending_again_what_failed_again_goes_on_with_the_next_ones(post: Post) -> None:
+    for number, name in enumerate("abc", 1):
+        post.write(event(f"{name}.mp4"), replay=ReplayMark("dead-letter", "a" * 64, number, "2026-05-01"))
+    said = [post.run("replay", "--all", "--again", "--limit", "1", "--yes").stderr for _ in range(4)]
+    assert [json.loads(sent)["payload"]["key"] for sent, _ in post.sent()] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [mark and mark.count for _, mark in post.sent()] == [2, 3, 4]
+    assert "1 younger ones wait" in said[1]
+    assert "Nothing is to be sent" in said[3]
+    assert "3 that were sent again already are left out (name one to repeat it)" in said[3]
+
+
+def test_what_somebody_else_sent_while_the_plan_was_looked_at_is_not_sent_twice(post: Post) -> None:
+    for name in "ab":
+        post.write(event(f"{name}.mp4"))
+    connection = KafkaConnection(post.kafka.bootstrap)
+    with Past(connection, post.topic) as letters:
+        read = list(read_letters(letters, Choice()))
+    plan = resend.plan(read, {}, source=post.source, now=NOON)
+    assert post.run("replay", "0/0", "--yes").returncode == 0
+    sent = resend.send(plan.sendings, connection, post.topic, f"{post.source}-other")
+    assert list(sent) == [resend.Sent(done=1, by_others=1)]
+    sent = resend.send(plan.sendings, connection, post.topic, None)
+    assert list(sent) == [resend.Sent(done=0, by_others=2)]
+    assert [json.loads(sent)["payload"]["key"] for sent, _ in post.sent()] == ["a.mp4", "b.mp4"]
+
+
+def test_large_events_are_sent_in_transactions_of_their_own(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        post.write(event(f"{name}.mp4"))
+    monkeypatch.setattr(resend, "BATCH_BYTES", 2 * len(json.dumps(event("a.mp4"))))
+    done = post.run("replay", "--all", "--yes")
+    assert "Sent 2 of 3 events again.\nSent 3 of 3 events again." in done.stderr
+    assert len(post.sent()) == 3
+
+
 def test_at_least_once_sends_and_notes_without_a_transaction(post: Post) -> None:
     post.write(event("a.mp4"))
     environ = post.environ | {"KAFKA_DELIVERY": "at-least-once"}
@@ -323,6 +385,8 @@ def test_at_least_once_sends_and_notes_without_a_transaction(post: Post) -> None
     [
         (["show", "nonsense"], 2, "'nonsense' names no dead letter"),
         (["show", "0/77"], 1, "No dead letter is called 0/77"),
+        (["show", "9/0"], 1, "No dead letter is called 9/0"),
+        (["show", "elsewhere/0/0"], 2, "'elsewhere/0/0' is in topic 'elsewhere'"),
         (["list", "--from", "soon"], 2, "--from is 'soon': give an age"),
         (["list", "--from", "1h", "--to", "2h"], 2, "--to 2h is not after --from 1h"),
         (["replay", "--yes"], 2, "Say which letters"),
