@@ -34,6 +34,8 @@ class OutageGate:
     _failed_in_a_row: dict[str, Part] = field(default_factory=dict)
     _at_fault: set[str] = field(default_factory=set)
     """Recordings that failed while others did not: what they do from then on is their own affair."""
+    _given_up: set[str] = field(default_factory=set)
+    """Those of the row that are dead letters already."""
 
     @property
     def closed(self) -> bool:
@@ -68,15 +70,28 @@ class OutageGate:
         for recording, part in list(self._failed_in_a_row.items()):
             if part in shown:
                 del self._failed_in_a_row[recording]
-                self._at_fault.add(recording)
+                if recording in self._given_up:
+                    self._given_up.discard(recording)
+                else:
+                    self._at_fault.add(recording)
         # A cause that names no part (a set-up that became wrong) is over when a recording got all the way.
         if self.cause is not None and (self.cause.part in shown or (self.cause.part is None and inferred)):
             self._closed_before = self.seconds_closed(now)
             self.cause = None
 
+    def gave_up(self, recording: str) -> None:
+        """Take note of a recording that failed until its time was up; it goes on counting in its row.
+
+        Else an outage that only recordings show would never be seen where few come: each would be given up
+        before there are enough of them.
+        """
+        if recording in self._failed_in_a_row:
+            self._given_up.add(recording)
+
     def forget(self, recording: str) -> None:
-        """Drop what is remembered of a recording that has its outcome."""
-        self._failed_in_a_row.pop(recording, None)
+        """Drop what is remembered of a recording that has its outcome, unless it was given up."""
+        if recording not in self._given_up:
+            self._failed_in_a_row.pop(recording, None)
         self._at_fault.discard(recording)
 
     def probe_due(self, now: float) -> bool:

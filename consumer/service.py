@@ -3,7 +3,6 @@
 The loop owns all state: the backlog, the outage gate, the offsets. Workers get a task and give back a report.
 """
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +12,24 @@ import structlog
 
 from consumer.analysis import Analysis
 from consumer.attempts import Attempts
-from consumer.backlog import Backlog, InHand, next_try_at
-from consumer.backoff import jittered_wait
+from consumer.backlog import Backlog
 from consumer.duplicates import Duplicates
 from consumer.endpoints import Health
 from consumer.errors import (
-    NeverHeals,
     RecordingError,
     TritonAway,
     TritonFull,
-    Unforeseen,
-    VaultMLError,
-    WorkerDied,
 )
-from consumer.intake import recordings_of
 from consumer.metrics import Metrics
 from consumer.offsets import PartitionProgress
 from consumer.outage import OutageGate
 from consumer.outbox import Outbox
 from consumer.pace import CALM_SECONDS, Pace
 from consumer.pool import WorkerPool
-from consumer.prefetch import SourceMessage
 from consumer.report import Costs, Report
 from consumer.standing import Snapshot, Standing
 from consumer.stream import EventSource
+from consumer.verdicts import Verdicts
 from consumer.worker import Task
 
 _log = structlog.get_logger("vault-ml")
@@ -53,9 +46,6 @@ READY_PER_WORKER = 2
 MAX_HELD_MESSAGES = 1_000
 MAX_HELD_BYTES = 16 * 1024**2
 """Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
-
-REFUSED_SECONDS = 1.0
-"""Before a recording is tried again that Triton had no room for; with jitter."""
 
 LAG_SECONDS = 5.0
 REVOKE_SECONDS = 6.0
@@ -115,7 +105,15 @@ class Service:
         self._pace = Pace(workers=limits.workers, in_flight=limits.requests_in_flight)
         self._calm_turn = 0
         self._duplicates = Duplicates(limits.duplicate_window)
-        self._rng = random.Random()  # noqa: S311  jitter, not cryptography
+        self._verdicts = Verdicts(
+            backlog=self._backlog,
+            gate=self._gate,
+            attempts=self._attempts,
+            duplicates=self._duplicates,
+            outbox=outbox,
+            metrics=metrics,
+            recording_deadline_seconds=limits.recording_deadline_seconds,
+        )
         self._lag_read_at = 0.0
         self._standing = Standing(metrics, health)
 
@@ -157,7 +155,7 @@ class Service:
             but_of=[progress.partition for progress in self._source.assigned if _holds_enough(progress)],
         )
         if message is not None:
-            self._take_in(message, time.monotonic())
+            self._verdicts.take_in(message, time.monotonic())
 
     def _more_is_wanted(self, now: float) -> bool:
         if self._backlog.size_bytes >= MAX_IN_HAND_BYTES:
@@ -176,37 +174,12 @@ class Service:
         """Recordings without an outcome, and outcomes that are due and not in Kafka yet."""
         return len(self._backlog) + self._duplicates.waiting + self._outbox.undelivered
 
-    def _take_in(self, message: SourceMessage, now: float) -> None:
-        self._attempts.meet(message.progress)
-        for recording, wrong in recordings_of(message, now):
-            if wrong is not None:
-                self._outbox.bury(recording, wrong, Costs())
-            elif recording.event.skip_reason is not None:
-                self._outbox.publish(recording, Analysis.skipped(recording.event.skip_reason), Costs())
-            elif (given_up := self._attempts.take_in(recording)) is not None:
-                self._outbox.bury(recording, given_up, Costs(), exhausted=True)
-            else:
-                self._meet(recording, now)
-
-    def _meet(self, recording: InHand, now: float) -> None:
-        """Put a recording in line, unless its event has been here before."""
-        if self._duplicates.meet(recording):
-            self._backlog.wait(recording, now)
-        elif recording.duplicate_of is not None:
-            self._outbox.publish(recording, Analysis.skipped("duplicate"), Costs())
-
-    def _let_go(self, recording: InHand, *, answered: bool) -> None:
-        """Forget what is remembered of a recording that has its outcome, or is somebody else's now."""
-        self._gate.forget(str(recording.position))
-        for repeated in self._duplicates.ended(recording, answered=answered):
-            self._meet(repeated, time.monotonic())
-
     # Work: from the backlog to the workers and back.
 
     def _dispatch(self) -> None:
         now = time.monotonic()
         for dropped in self._backlog.drop_waiting(revoked_only=True):
-            self._let_go(dropped, answered=False)
+            self._verdicts.let_go(dropped, answered=False)
             self._metrics.given_back()
         if self._gate.closed:
             if self._gate.probe_due(now) and self._backlog.running == 0:
@@ -243,12 +216,12 @@ class Service:
             refused = self._note_pace(ticket, report, time.monotonic())
             if recording.progress.revoked:
                 # Its partition was taken away meanwhile: the new owner looks at it again.
-                self._let_go(recording, answered=False)
+                self._verdicts.let_go(recording, answered=False)
                 continue
             if refused:
-                self._wait_for_room(recording, report, time.monotonic())
+                self._verdicts.wait_for_room(recording, report, time.monotonic())
             else:
-                self._settle(recording, report)
+                self._verdicts.settle(recording, report, time.monotonic())
         return collected
 
     def _note_pace(self, ticket: int, report: Report, now: float) -> bool:
@@ -261,71 +234,6 @@ class Service:
         if isinstance(result, TritonAway) and not full:
             self._pace.lost(now)
         return full and not narrowest and not self._gate.closed
-
-    def _wait_for_room(self, recording: InHand, report: Report, now: float) -> None:
-        """Try again soon, with fewer requests at a time; it is not held against the recording."""
-        recording.attempts -= 1
-        self._metrics.retried(TritonFull.reason)
-        _log.info(
-            "triton is full",
-            key=recording.event.key,
-            source=str(recording.position),
-            why=str(report.result),
-        )
-        wait = jittered_wait(0, first_seconds=REFUSED_SECONDS, longest_seconds=REFUSED_SECONDS, rng=self._rng)
-        self._backlog.wait(recording, now + wait)
-
-    def _settle(self, recording: InHand, report: Report) -> None:
-        now = time.monotonic()
-        if isinstance(report.result, Analysis):
-            self._gate.answered(now, inferred=bool(report.result.model_version))
-            self._outbox.publish(recording, report.result, report.costs, report.trial)
-            self._let_go(recording, answered=True)
-            return
-        error = report.result
-        if isinstance(error, WorkerDied):
-            self._metrics.worker_replaced(error.reason)
-        if self._gate.failed(str(recording.position), error, now):
-            recording.attempts -= 1  # an outage's probe is not held against the recording
-            self._backlog.wait(recording, now)
-        elif isinstance(error, NeverHeals):
-            self._bury(recording, report, error)
-        else:
-            self._try_again(recording, report, error, now)
-
-    def _try_again(self, recording: InHand, report: Report, error: VaultMLError, now: float) -> None:
-        if isinstance(error, WorkerDied | Unforeseen):
-            recording.breakdowns += 1
-            self._attempts.broke_down(recording, error.reason)
-        due_at = self._next_try_at(recording, now)
-        if due_at is None:
-            self._bury(recording, report, error, exhausted=True)
-            return
-        self._metrics.retried(error.reason)
-        _log.warning(
-            "try failed",
-            key=recording.event.key,
-            source=str(recording.position),
-            reason=error.reason,
-            why=str(error),
-            attempt=recording.attempts,
-        )
-        self._backlog.wait(recording, due_at)
-
-    def _bury(
-        self, recording: InHand, report: Report, error: VaultMLError, *, exhausted: bool = False
-    ) -> None:
-        self._outbox.bury(recording, error, report.costs, exhausted=exhausted)
-        self._let_go(recording, answered=False)
-
-    def _next_try_at(self, recording: InHand, now: float) -> float | None:
-        return next_try_at(
-            recording,
-            now,
-            working_now=now - self._gate.seconds_closed(now),
-            deadline_seconds=self._limits.recording_deadline_seconds,
-            rng=self._rng,
-        )
 
     # Out: partitions that go, and the end.
 

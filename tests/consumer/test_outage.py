@@ -131,3 +131,23 @@ def test_an_outage_of_days_ends_like_one_of_minutes() -> None:
     assert gate.probe_due(now)
     gate.answered(now, inferred=True)
     assert not gate.closed
+
+
+def test_where_few_recordings_come_the_third_one_given_up_after_the_other_shows_the_outage() -> None:
+    gate = OutageGate()
+    for n, name in enumerate("ab"):
+        assert not gate.failed(name, RecordingUnavailable("x"), 600.0 * n)
+        gate.gave_up(name)
+        gate.forget(name)
+    assert gate.failed("c", RecordingUnavailable("x"), 1200.0)
+    gate.answered(1300.0, inferred=True)
+    assert not gate.closed
+    assert not gate.failed("d", RecordingUnavailable("x"), 1400.0)
+    assert not gate.failed("e", RecordingUnavailable("x"), 1400.0), "a and b are out of the row"
+
+
+def test_a_recording_that_got_an_outcome_otherwise_counts_in_no_row() -> None:
+    gate = OutageGate()
+    for name in "abcd":
+        assert not gate.failed(name, RecordingUnavailable("x"), 0.0)
+        gate.forget(name)
