@@ -90,7 +90,12 @@ def run(config: ConfigOption = None) -> None:
     logs.configure(loaded.log_level, loaded.log_format, settings.secret_values(loaded))
     for sentence in settings.warnings(os.environ, config):
         structlog.get_logger("vault-ml").warning(sentence)
-    pod.run(loaded)
+    try:
+        pod.run(loaded)
+    except VaultMLError as error:
+        # The line that matters most has its time, its level and its masks too.
+        structlog.get_logger("vault-ml").error("stopped", why=str(error))
+        raise typer.Exit(1) from error
 
 
 app.command()(replay)

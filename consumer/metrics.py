@@ -1,12 +1,12 @@
 """Metrics: what happened, as Prometheus reads it. Every label has few values, so that the series stay few."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from consumer.analysis import Analysis
-from consumer.errors import Part, WorkerDied, WorkerTooLarge
+from consumer.errors import MayHeal, NeverHeals, Part, TritonFull, VaultMLError, WorkerDied, WorkerTooLarge
 from consumer.label_values import NUMBER, FewValues
 from consumer.trial_metrics import TrialMetrics
 
@@ -154,6 +154,10 @@ class Metrics:
             self._transactions.labels(end)
         for kind in (WorkerDied, WorkerTooLarge):
             self._worker_restarts.labels(kind.reason)
+        for reason in ("retry_exhausted", *_reasons(NeverHeals)):
+            self._dead_letters.labels(self._letter_reasons(reason))
+        for reason in (TritonFull.reason, *_reasons(MayHeal)):
+            self._retries.labels(self._retry_reasons(reason))
 
     def recording_finished(
         self, outcome: str, reason: str = "", seconds: Mapping[str, float] | None = None
@@ -192,6 +196,15 @@ class Metrics:
     def events_expired(self, events: int) -> None:
         """Count events that Kafka deleted before they were read."""
         self._expired.inc(events)
+
+    def holds_nothing(self) -> None:
+        """Say that nothing is in hand and no partition is ours: what was said of them before is over."""
+        self.in_flight(0)
+        self.held(0, 0)
+        self.lag({})
+        self._expires.clear()
+        for part in PARTS:
+            self.outage(part, away=False)
 
     def oldest_event_expires(self, seconds: Mapping[str, float]) -> None:
         """Say, by topic, when the oldest unfinished event may be deleted."""
@@ -251,3 +264,9 @@ class Metrics:
     def outage(self, part: Part, away: bool) -> None:
         """Say that work waits for a part, or that the part is back."""
         self._outage.labels(part).set(1 if away else 0)
+
+
+def _reasons(kind: type[VaultMLError]) -> Iterator[str]:
+    for each in kind.__subclasses__():
+        yield each.reason
+        yield from _reasons(each)

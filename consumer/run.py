@@ -20,7 +20,8 @@ from consumer.endpoints import Endpoints, Health
 from consumer.errors import (
     BrokerAway,
     Outage,
-    ProducerFenced,
+    Part,
+    ProducerEnded,
     SetupError,
     StreamSetupError,
     TransactionsRefused,
@@ -82,19 +83,20 @@ def _serve_through_fences(settings: Settings, metrics: Metrics, health: Health, 
     """Serve; where Kafka has ended our producer, begin anew from what is committed.
 
     Raises:
-        ProducerFenced: again and again: another pod writes under our transactional id.
+        ProducerEnded: again and again; ProducerFenced: another pod writes under our transactional id.
     """
     fenced_at: deque[float] = deque(maxlen=FENCES_TO_GIVE_UP)
     while not stop.is_set():
         try:
             _serve_once(settings, metrics, health, stop)
-        except ProducerFenced as error:
+        except ProducerEnded as error:
             fenced_at.append(time.monotonic())
             if len(fenced_at) == FENCES_TO_GIVE_UP and fenced_at[-1] - fenced_at[0] < FENCES_SECONDS:
                 raise
             # A pod that stood still for longer than its transaction may: what it held is void, and only the
             # committed offsets tell which of it Kafka has.
             health.set_ready("group", False, "begins anew")
+            metrics.holds_nothing()
             _log.warning("producer fenced, beginning anew", why=str(error))
 
 
@@ -150,14 +152,14 @@ def _serve(
         health=health,
         stop=stop,
     )
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("contract", lambda: _check_contract(workers.triton, metrics, diffs)),
-        ("vault", lambda: _check_vault(workers.vault)),
-        ("kafka", lambda: _check_topics(source, connection, settings)),
-        ("delivery", lambda: _check_delivery(producer)),
+    checks: list[tuple[str, Part, Callable[[], str]]] = [
+        ("contract", "triton", lambda: _check_contract(workers.triton, metrics, diffs)),
+        ("vault", "vault", lambda: _check_vault(workers.vault)),
+        ("kafka", "kafka", lambda: _check_topics(source, connection, settings)),
+        ("delivery", "kafka", lambda: _check_delivery(producer)),
     ]
-    for name, check in checks:
-        if not _wait_for(name, check, health, stop):
+    for name, part, check in checks:
+        if not _wait_for(name, check, health, stop, partial(metrics.outage, part)):
             return
     try:
         service.run()
@@ -166,8 +168,13 @@ def _serve(
         diffs.flush(FLUSH_SECONDS)
 
 
-def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) -> bool:
-    """Make a check until it passes; return False when we are told to stop before."""
+def _wait_for(
+    name: str, check: Callable[[], str], health: Health, stop: Event, outage: Callable[[bool], None]
+) -> bool:
+    """Make a check until it passes; return False when we are told to stop before.
+
+    Work waits meanwhile as it does in an outage, and Kafka's retention runs: `outage` hears of both ends.
+    """
 
     def wait(seconds: float) -> None:
         # In slices, so that the probe sees a loop that turns.
@@ -179,6 +186,7 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
     def say(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         health.set_ready(name, False, str(error))
+        outage(True)
         if isinstance(error, SetupError):
             _log.error("not ready", check=name, why=str(error))
         else:
@@ -200,12 +208,14 @@ def _wait_for(name: str, check: Callable[[], str], health: Health, stop: Event) 
             return False
         raise
     health.set_ready(name, True, detail)
+    outage(False)
     _log.info("checked", check=name, found=detail)
     return not stop.is_set()
 
 
 def _may_come_right(error: BaseException) -> bool:
-    return isinstance(error, Outage | SetupError) and not isinstance(error, TransactionsRefused)
+    lasting = isinstance(error, TransactionsRefused | ProducerEnded)  # the latter takes a new producer
+    return isinstance(error, Outage | SetupError) and not lasting
 
 
 def _check_contract(endpoint: TritonEndpoint, metrics: Metrics, diffs: DiffTopic) -> str:

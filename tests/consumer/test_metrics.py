@@ -11,6 +11,7 @@ from consumer.analysis import Analysis
 from consumer.label_values import MOST_VALUES_PER_LABEL
 from consumer.metrics import FRAME_FATES, PARTS, STAGES, Metrics
 
+LAG, EXPIRES = "vault_ml_lag", "vault_ml_oldest_event_expires_seconds"
 ANALYSIS = Analysis(
     outcome="done",
     model_name="yolo",
@@ -97,6 +98,30 @@ def test_series_of_the_usual_events_exist_before_the_first_one(metrics: Metrics)
     assert [value(metrics, "vault_ml_stage_seconds_count", stage=stage) for stage in STAGES] == [0] * len(
         STAGES
     )
+
+
+def test_every_reason_of_a_dead_letter_or_a_retry_exists_before_the_first_one(metrics: Metrics) -> None:
+    for reason in ("malformed", "undecodable", "wrong_key", "message_too_large", "retry_exhausted"):
+        assert value(metrics, "vault_ml_dead_letters_total", reason=reason) == 0
+    for reason in ("unavailable", "worker_died", "model_changed", "triton_full", "unforeseen"):
+        assert value(metrics, "vault_ml_retries_total", reason=reason) == 0
+    before = set(samples(metrics))
+    metrics.retried("pod_died")
+    metrics.recording_finished("done")
+    assert set(samples(metrics)) == before
+
+
+def test_a_pod_that_begins_anew_shows_nothing_of_what_it_held(metrics: Metrics) -> None:
+    everything_happened(metrics)
+    metrics.held(5, 1_000)
+    metrics.oldest_event_expires({"recordings": 60.0})
+    metrics.holds_nothing()
+    assert not [name for name, _ in samples(metrics) if name in (LAG, EXPIRES)]
+    assert [value(metrics, "vault_ml_outage", part=part) for part in PARTS] == [0] * len(PARTS)
+    assert value(metrics, "vault_ml_in_flight") == 0
+    assert value(metrics, "vault_ml_held") == value(metrics, "vault_ml_held_bytes") == 0
+    metrics.lag({("recordings", 1): 2})
+    assert value(metrics, LAG, topic="recordings", partition="1") == 2
 
 
 def test_names_keep_the_rules_of_prometheus(metrics: Metrics) -> None:

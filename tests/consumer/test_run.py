@@ -210,6 +210,7 @@ def test_it_joins_the_group_only_once_the_contract_holds(
             assert status == 503
             assert "serves no model" in json.loads(body)["checks"]["contract"]["detail"]
             assert not pod.lines(event="partitions assigned")
+            assert pod.metric("vault_ml_outage", part="triton") == 1, "alerts see a pod that never joined"
             assert pod.get("/healthz")[0] == 200
             planted.load(server.http_url, "yolo")
             pod.wait_for(lambda: "does not serve 'yolo-rollout'" in pod.get("/readyz")[1], "companion named")
@@ -224,8 +225,10 @@ def test_a_missing_topic_is_named_and_waited_for(world: World, clip: Path) -> No
         line = pod.wait_for_line(event="not ready", check="kafka")
         assert missing in line["why"]
         assert pod.get("/readyz")[0] == 503
+        assert pod.metric("vault_ml_outage", part="kafka") == 1
         create_topic(world.kafka.bootstrap, missing, exact=True)
         pod.wait_until_ready()
+        assert pod.metric("vault_ml_outage", part="kafka") == 0
 
 
 def test_it_logs_in_with_scram_over_tls(world: World, clip: Path) -> None:

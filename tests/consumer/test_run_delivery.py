@@ -1,5 +1,6 @@
 """Exactly once: what readers of the topics see, whatever happens to the pods; a real Kafka says so."""
 
+import json
 import signal
 from collections import Counter
 from pathlib import Path
@@ -78,9 +79,10 @@ def test_where_transactions_are_refused_it_stops_with_one_sentence(
         }
         with world.pod(POD_NAME="one", **login) as pod:
             assert pod.process.wait(60) != 0
-            said = pod.log.read_text().strip().splitlines()[-1]
-            assert f"Kafka refuses the transactional id '{world.group}-one'" in said
-            assert "KAFKA_DELIVERY=at-least-once" in said
+            (last,) = pod.lines(event="stopped", level="error")
+            assert pod.log.read_text().strip().splitlines()[-1] == json.dumps(last)
+            assert f"Kafka refuses the transactional id '{world.group}-one'" in last["why"]
+            assert "KAFKA_DELIVERY=at-least-once" in last["why"]
         with world.pod(KAFKA_DELIVERY="at-least-once", **login) as pod:
             world.results(1)
             assert pod.lines(event="starting", delivery="at-least-once")
