@@ -97,7 +97,7 @@ def _serve_through_fences(settings: Settings, metrics: Metrics, health: Health, 
             # committed offsets tell which of it Kafka has.
             health.set_ready("group", False, "begins anew")
             metrics.holds_nothing()
-            _log.warning("producer fenced, beginning anew", why=str(error))
+            _log.warning("producer ended, beginning anew", why=str(error))
 
 
 def _serve_once(settings: Settings, metrics: Metrics, health: Health, stop: Event) -> None:

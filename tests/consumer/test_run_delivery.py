@@ -123,7 +123,7 @@ def take_the_id(world: World, pod_name: str) -> None:
 
 
 def begun_anew(pod: Pod, times: int) -> bool:
-    return len(pod.lines(event="producer fenced, beginning anew")) >= times
+    return len(pod.lines(event="producer ended, beginning anew")) >= times
 
 
 def test_a_fenced_pod_begins_anew_and_one_fenced_again_and_again_says_why_and_stops(
