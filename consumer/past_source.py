@@ -91,6 +91,8 @@ class PastSource(EventSource):
         """Messages that were given."""
         self.complete = False
         """Whether all of the window, or as much of it as the limit allows, is finished."""
+        self.limited = False
+        """Whether the limit has been reached; more of the window may be left."""
 
     def places(self, *, anew: bool = False) -> list[TopicPartition]:
         """Return where to begin, or to go on; partitions of which nothing is left are not in it.
@@ -150,6 +152,7 @@ class PastSource(EventSource):
             return None
         self.taken += 1
         if self.taken == self._window.limit:
+            self.limited = True
             self._open.clear()
         if self._window.rate is not None:
             self._next_at = time.monotonic() + 1 / self._window.rate

@@ -33,6 +33,7 @@ from consumer.past import Past, Stretch
 from consumer.past_source import PastSource, Window
 from consumer.provision import ensure_topic
 from consumer.replay_mark import ReplayMark
+from consumer.resend import notes_topic
 from consumer.service import Service, ServiceLimits
 from consumer.settings import Settings
 from consumer.sink import ResultSink
@@ -61,8 +62,8 @@ class Order:
 
     @property
     def letters_topic(self) -> str:
-        """Where the dead letters of the replay go: apart from those that somebody has to look after."""
-        return f"{self.topic_to}.dead-letter"
+        """Where its dead letters go."""
+        return letters_topic_of(self.topic_to)
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,23 @@ class Summary:
         outcomes: how many recordings ended as what; dead letters with their reason.
         complete: whether the window, or as much of it as was asked for, is done.
         seconds: that it took.
+        limited: whether the limit ended it; more of the window may be left.
     """
 
     events: int
     outcomes: Counter[str]
     complete: bool
     seconds: float
+    limited: bool = False
+
+
+def letters_topic_of(topic_to: str) -> str:
+    """Return where the dead letters of a replay go: apart from those that somebody has to look after."""
+    return f"{topic_to}.dead-letter"
 
 
 def check_target(settings: Settings, topic_to: str) -> None:
-    """Refuse a target that others read as something else.
+    """Refuse a target that others read as something else, or whose dead letters would be.
 
     Raises:
         SettingsError: it is a topic of the pods.
@@ -109,15 +117,21 @@ def check_target(settings: Settings, topic_to: str) -> None:
         settings.queue_name: "QUEUE_NAME",
         settings.queue_target: "QUEUE_TARGET",
         settings.queue_dead_letter: "QUEUE_DEAD_LETTER",
+        notes_topic(settings.queue_dead_letter): "the notes beside QUEUE_DEAD_LETTER",
         settings.queue_comparison: "QUEUE_COMPARISON",
     }
-    if topic_to in taken:
-        raise SettingsError(
-            [
-                f"--topic-to {topic_to} is {taken[topic_to]}: give another topic, or replays are taken for "
-                "what the pods write."
-            ]
-        )
+    letters_topic = letters_topic_of(topic_to)
+    for topic, said in (
+        (topic_to, topic_to),
+        (letters_topic, f"{topic_to} has dead letters in {letters_topic}, which"),
+    ):
+        if topic in taken:
+            raise SettingsError(
+                [
+                    f"--topic-to {said} is {taken[topic]}: give another topic, or replays are taken for what "
+                    "the pods write."
+                ]
+            )
 
 
 def prepare(settings: Settings, order: Order) -> Replay:
@@ -209,7 +223,8 @@ def run(settings: Settings, order: Order, prepared: Replay, *, anew: bool = Fals
             service.run()
         except ProducerFenced as error:
             raise SetupError("The same replay was started somewhere else, and goes on there.") from error
-    return Summary(source.taken, _outcomes(registry), source.complete, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return Summary(source.taken, _outcomes(registry), source.complete, seconds, source.limited)
 
 
 def _workers(settings: Settings, version: int) -> WorkerSettings:

@@ -70,12 +70,17 @@ def replay(
     window = Window(begin or now, min(end or now, now), tuple(camera or ()), limit, rate)
     order = past.Order(window, topic_to, model_version)
     prepared = past.prepare(loaded, order)
+    command = _command(order, prepared, config)
     _say_before(loaded.queue_name, order, prepared)
+    # Whoever starts it may not be there at its end, or it may have none: killed, out of memory.
+    _say(f"If it is interrupted, this goes on: {command}")
     summary = past.run(loaded, order, prepared, anew=anew)
-    _say_after(summary, topic_to)
+    _say_after(summary, order)
     if not summary.complete:
-        _say(f"Interrupted; this goes on: {_command(order, prepared, config)}")
+        _say(f"Interrupted; this goes on: {command}")
         raise typer.Exit(1)
+    if summary.limited:
+        _say(f"More may be left (--limit); this goes on: {command}")
 
 
 def _say_before(source: str, order: "Order", prepared: "Replay") -> None:
@@ -91,12 +96,15 @@ def _say_before(source: str, order: "Order", prepared: "Replay") -> None:
     )
 
 
-def _say_after(summary: "Summary", topic_to: str) -> None:
+def _say_after(summary: "Summary", order: "Order") -> None:
     if summary.complete and not summary.events and not summary.outcomes:
         _say("Nothing is left to do: no event is meant, or this replay was done before (--anew repeats it).")
         return
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.most_common())
-    _say(f"{summary.events} events in {summary.seconds:.0f} s, to {topic_to}: {outcomes or 'no outcome'}.")
+    outcomes = outcomes or "no outcome"
+    _say(f"{summary.events} events in {summary.seconds:.0f} s, to {order.topic_to}: {outcomes}.")
+    if any(outcome.startswith("dead-letter") for outcome in summary.outcomes):
+        _say(f"What failed lists: QUEUE_DEAD_LETTER={order.letters_topic} vault-ml dead-letter list")
 
 
 def _command(order: "Order", prepared: "Replay", config: Path | None) -> str:

@@ -6,21 +6,16 @@ second time by an oversight, and one whose event fails again does not go round i
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from operator import attrgetter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from consumer.connection import KafkaConnection
-from consumer.dead_letter import SERVICE
 from consumer.errors import BrokerAway, ProducerFenced, StreamSetupError, VaultMLError
-from consumer.letter_event import event_again
-from consumer.letters import Letter, read_marks
+from consumer.letters import read_marks
 from consumer.messages import OutgoingMessage
-from consumer.moments import in_words
 from consumer.past import Past
 from consumer.provision import ensure_topic
-from consumer.replay_mark import MOST_REPLAYS, ReplayMark
+from consumer.resend_plan import Sending
 from consumer.sink import ResultSink
 from consumer.transactional_producer import Batch, NotWritten, TransactionalProducer
 
@@ -40,94 +35,11 @@ def notes_topic(letters_topic: str) -> str:
 
 
 @dataclass(frozen=True)
-class Sending:
-    """One event to be sent again.
-
-    older: positions of older letters of the same recording, which are done with it too.
-    noted: that the letter was sent before; None where it was not.
-    """
-
-    letter: Letter
-    topic: str
-    event: bytes = field(repr=False)
-    mark: ReplayMark
-    older: tuple[str, ...] = ()
-    noted: ReplayMark | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is sent, oldest first, and which letters are not, each with a sentence that says why."""
-
-    sendings: tuple[Sending, ...]
-    left_out: tuple[tuple[Letter, str], ...]
-
-
-@dataclass(frozen=True)
 class Sent:
     """How many events were sent so far, and how many letters somebody else had sent in the meantime."""
 
     done: int
     by_others: int
-
-
-def plan(
-    letters: Iterable[Letter],
-    marks: Mapping[str, ReplayMark],
-    *,
-    source: str,
-    topic: str | None = None,
-    again: bool = False,
-    now: datetime,
-) -> Plan:
-    """Decide which letters are sent again, and as what.
-
-    Args:
-        letters: that were chosen; of several of one recording the newest is sent.
-        marks: of letters that were sent before, by position.
-        source: QUEUE_NAME, where they are sent to.
-        topic: where to instead.
-        again: also those that were sent before, or whose event was.
-        now: the time that the marks say.
-    """
-    sendings: dict[str, Sending] = {}
-    left_out = []
-    for letter in sorted(letters, key=attrgetter("age")):
-        noted = marks.get(letter.position)
-        reason = why_never(letter, source=source, topic=topic) or (
-            None if again else _why_not_once_more(letter, noted)
-        )
-        if reason is not None:
-            left_out.append((letter, reason))
-            continue
-        count = min(MOST_REPLAYS, max(letter.replays, 0 if noted is None else noted.count) + 1)
-        identity = letter.id if letter.id and ReplayMark.takes_id(letter.id) else letter.position
-        mark = ReplayMark("dead-letter", identity, count, in_words(now))
-        before = sendings.pop(identity, None)
-        older = (*before.older, before.letter.position) if before else ()
-        event = event_again(letter) or b""
-        sendings[identity] = Sending(letter, topic or source, event, mark, older, noted)
-    return Plan(tuple(sendings.values()), tuple(left_out))
-
-
-def why_never(letter: Letter, *, source: str, topic: str | None) -> str | None:
-    """Return why a letter cannot be sent, for the end of a sentence; None where it can.
-
-    Whoever may write a letter may name any topic in it: without one from the operator, events go to
-    `source` only.
-    """
-    if topic is None and letter.service != SERVICE:
-        return f"{letter.service or 'another service'} wrote it: use the tools of that one"
-    if not letter.whole:
-        return f"its event is not whole ({letter.left_out}): have its sender send it once more"
-    if topic is None and letter.destination != source:
-        came_from = f"topic {letter.destination!r}" if letter.destination else "a topic that it does not name"
-        return f"it came from {came_from}, and QUEUE_NAME is {source!r}: say where to with --topic-to"
-    if not letter.payload:
-        return "it holds no event"
-    if event_again(letter) is None:
-        return "credentials in it are masked, and it is no event as JSON: ask its sender for it"
-    return None
 
 
 def check(sendings: Sequence[Sending], connection: KafkaConnection, letters_topic: str) -> None:
@@ -192,14 +104,6 @@ def send(
         write.close()
 
 
-def _why_not_once_more(letter: Letter, noted: ReplayMark | None) -> str | None:
-    if noted is not None:
-        return f"it was sent again at {noted.at}: add --again to repeat it"
-    if letter.replays > 0:
-        return f"it was sent again {letter.replays} time(s) and failed: mend that, add --again"
-    return None
-
-
 def _batches(sendings: Iterable[Sending]) -> Iterator[list[Sending]]:
     """Yield them by so many letters or bytes as a transaction takes in its time."""
     batch: list[Sending] = []
@@ -233,22 +137,39 @@ class _Transacted:
         self._producer.begin()
 
     def __call__(self, *parts: Sequence[tuple[str, OutgoingMessage]]) -> None:
-        self._producer.write(
-            Batch(messages=tuple(each for part in parts for each in part), offsets=(), group=None)
-        )
+        messages = tuple(each for part in parts for each in part)
+        self._producer.write(Batch(messages=messages, offsets=(), group=None))
         fate = self._producer.take(_WRITE_SECONDS)
         if isinstance(fate, ProducerFenced):
             raise StreamSetupError(
                 "Somebody else sends dead letters again at this moment, and took over: look what is left "
                 "with 'vault-ml dead-letter list'."
             ) from fate
+        if isinstance(fate, StreamSetupError):
+            raise fate
         if fate is None:
             raise BrokerAway("Kafka did not take the events in time: look what is left, and try again.")
         if isinstance(fate, NotWritten):
-            raise BrokerAway(f"Kafka did not take the events ({fate.why}); none of this batch was sent.")
+            raise _refused(fate, messages)
 
     def close(self) -> None:
         self._producer.close()
+
+
+def _refused(fate: NotWritten, messages: Sequence[tuple[str, OutgoingMessage]]) -> VaultMLError:
+    if fate.nowhere:
+        topics = ", ".join(sorted({repr(messages[index][0]) for index in fate.nowhere}))
+        return StreamSetupError(
+            f"Kafka does not let us write to {topics} ({fate.why}); grant WRITE and DESCRIBE. None of this "
+            "batch was sent."
+        )
+    if fate.too_large:
+        topic, largest = messages[min(fate.too_large)]
+        return StreamSetupError(
+            f"An event of {largest.size_bytes} bytes is too large for {topic!r}: raise the topic's "
+            "max.message.bytes, or choose other letters. None of this batch was sent."
+        )
+    return BrokerAway(f"Kafka did not take the events ({fate.why}); none of this batch was sent.")
 
 
 class _Confirmed:

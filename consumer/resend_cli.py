@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from consumer.letter_desk import LetterDesk
     from consumer.letter_source import SourceEvents
     from consumer.letters import Letter
-    from consumer.resend import Plan
+    from consumer.resend_plan import Plan
 
 _SHOWN_PLAN = 20
 
@@ -62,6 +62,7 @@ def replay(
     from consumer.letter_desk import choice_of, open_desk
     from consumer.letter_text import counted
     from consumer.parts import kafka_connection
+    from consumer.resend_plan import plan_of
 
     chosen = choice_of(reason, camera, since, until)
     filtered = any((reason, camera, since, until))
@@ -80,7 +81,7 @@ def replay(
         else:
             due = _due(desk.read(chosen), desk, source, topic_to, others, again=again)
             found = heapq.nsmallest(limit, counted(due, others.due), key=attrgetter("age"))
-        plan = resend.plan(
+        plan = plan_of(
             map(source.made_whole, found),
             desk.marks,
             source=desk.settings.queue_name,
@@ -133,7 +134,7 @@ def _due(
 
     A letter that was sent is left out with `again` too: if its event failed again, that has a newer letter.
     """
-    from consumer.resend import why_never
+    from consumer.resend_plan import why_never
 
     for letter in letters:
         if letter.position in desk.marks:

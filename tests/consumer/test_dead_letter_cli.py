@@ -24,6 +24,7 @@ from consumer.letters import Choice, read_letters
 from consumer.messages import OutgoingMessage, Position
 from consumer.past import Past
 from consumer.replay_mark import HEADER, ReplayMark
+from consumer.resend_plan import plan_of
 from consumer.topics import produce
 from consumer.transactional_producer import Batch, TransactionalProducer, Written
 from tests.brokers.kafka import KafkaBroker
@@ -352,7 +353,7 @@ def test_what_somebody_else_sent_while_the_plan_was_looked_at_is_not_sent_twice(
     connection = KafkaConnection(post.kafka.bootstrap)
     with Past(connection, post.topic) as letters:
         read = list(read_letters(letters, Choice()))
-    plan = resend.plan(read, {}, source=post.source, now=NOON)
+    plan = plan_of(read, {}, source=post.source, now=NOON)
     assert post.run("replay", "0/0", "--yes").returncode == 0
     sent = resend.send(plan.sendings, connection, post.topic, f"{post.source}-other")
     assert list(sent) == [resend.Sent(done=1, by_others=1)]

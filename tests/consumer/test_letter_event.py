@@ -13,7 +13,7 @@ from consumer.letter_text import as_json, pretty, printable
 from consumer.letters import Letter, parse_letter
 from consumer.past import PastRecord
 from consumer.replay_mark import MOST_REPLAYS, ReplayMark
-from consumer.resend import plan
+from consumer.resend_plan import plan_of
 from consumer.topics import Record
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -32,7 +32,7 @@ def letter(payload: bytes = b"{}", key: bytes = b"abcdef", **about: Any) -> Lett
 def test_a_masked_event_that_is_nested_too_deep_is_left_out_and_the_others_are_sent(depth: int) -> None:
     deep = letter(b'{"payload":{"key":"a"},"password":"***","x":' + b"[" * depth + b"1" + b"]" * depth + b"}")
     good = letter(b'{"payload":{"key":"b"}}', key=b"fedcba", attributes={"key": "b"})
-    planned = plan([deep, good], {}, source="source", now=NOW)
+    planned = plan_of([deep, good], {}, source="source", now=NOW)
     assert [each.letter for each in planned.sendings] == [good]
     assert "it is no event as JSON" in planned.left_out[0][1]
     assert "event_base64" in as_json(deep, {}, payload=True)
@@ -59,11 +59,11 @@ def test_what_cannot_be_printed_is_not() -> None:
 
 def test_a_forged_count_is_still_noted() -> None:
     forged = letter(attributes={"replay": str(MOST_REPLAYS)})
-    (sending,) = plan([forged], {}, source="source", again=True, now=NOW).sendings
+    (sending,) = plan_of([forged], {}, source="source", again=True, now=NOW).sendings
     assert ReplayMark.from_json(sending.mark.to_json()) == sending.mark
 
 
 def test_a_letter_with_a_strange_id_is_noted_by_its_place() -> None:
-    (sending,) = plan([letter(key=b"no id at all")], {}, source="source", now=NOW).sendings
+    (sending,) = plan_of([letter(key=b"no id at all")], {}, source="source", now=NOW).sendings
     assert sending.mark.id == "0/7"
     assert ReplayMark.from_json(sending.mark.to_json()) == sending.mark

@@ -1,6 +1,8 @@
 """`vault-ml replay` on a real Kafka and a real Triton: past events again, beside the pods."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from consumer.topics import Record, read_topic
 from modelops.embedded import EmbeddedTriton
 from tests import planted
 from tests.brokers.kafka import KafkaBroker
-from tests.command_line import vault_ml
+from tests.command_line import vault_ml, vault_ml_here
 from tests.fakes.faulty_vault import FaultyVault
 from tests.fakes.triton_spy import TritonSpy
 from tests.planted import Planted
@@ -144,8 +146,12 @@ def test_an_interrupted_replay_goes_on_where_it_was_and_gives_each_result_once(
     )
     once_more = vault_ml(*command, environ=world.environ)
     assert "Nothing is left to do" in once_more.stderr
-    anew = vault_ml(*command, "--anew", "--limit", "3", environ=world.environ)
-    assert "3 events" in anew.stderr
+    anew = vault_ml(*command, "--anew", "--limit", "8", environ=world.environ)
+    assert "8 events" in anew.stderr
+    (goes_on,) = re.findall(r"More may be left .* goes on: vault-ml (.*)", anew.stderr)
+    rest = vault_ml(*shlex.split(goes_on), environ=world.environ)
+    assert "4 events" in rest.stderr
+    assert "More may be left" not in rest.stderr
 
 
 def test_what_fails_goes_to_dead_letters_of_the_replay(past_world: World, clip: Path) -> None:
@@ -154,6 +160,7 @@ def test_what_fails_goes_to_dead_letters_of_the_replay(past_world: World, clip: 
     del world.vault.recordings["cam/gone.mp4"]
     done = replay(world, "--from", "1h", KAFKA_DELIVERY="at-least-once")
     assert "1 dead-letter (refused)" in done.stderr
+    assert f"QUEUE_DEAD_LETTER={world.target}.again.dead-letter vault-ml dead-letter list" in done.stderr
     (letter,) = everything(world, f"{world.target}.again.dead-letter")
     assert json.loads(letter.value or b"")["deadLetter"]["attributes"]["replay"] == "1"
     assert world.no_letters()
@@ -196,7 +203,15 @@ def test_a_mistake_is_said_before_anything_is_done(
 
 
 def test_results_of_a_replay_do_not_go_where_the_pods_write_or_read(past_world: World) -> None:
-    for topic in (past_world.target, past_world.source, past_world.letters_topic):
-        done = vault_ml("replay", "--from", "1h", "--topic-to", topic, environ=past_world.environ)
+    notes = f"{past_world.letters_topic}.replayed"
+    for topic in (past_world.target, past_world.source, past_world.letters_topic, notes):
+        done = vault_ml_here("replay", "--from", "1h", "--topic-to", topic, environ=past_world.environ)
         assert done.returncode == 2
-        assert f"--topic-to {topic} is QUEUE_" in done.stderr
+        assert f"--topic-to {topic} is " in done.stderr
+
+
+def test_dead_letters_of_a_replay_do_not_go_among_those_of_the_pods(past_world: World) -> None:
+    environ = past_world.environ | {"QUEUE_DEAD_LETTER": "trial.dead-letter"}
+    done = vault_ml_here("replay", "--from", "1h", "--topic-to", "trial", environ=environ)
+    assert done.returncode == 2
+    assert "trial has dead letters in trial.dead-letter, which is QUEUE_DEAD_LETTER" in done.stderr
