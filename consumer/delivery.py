@@ -85,7 +85,7 @@ class Delivery(Protocol):
 
         Raises:
             StreamSetupError: Kafka refuses us for good; says why.
-            ProducerFenced: the pod must begin anew.
+            ProducerEnded: the pod must begin anew.
         """
         ...
 

@@ -6,7 +6,8 @@
     |   |-- ContractError             the model does not keep the contract
     |   `-- StreamSetupError          no such topic, login refused, no right to the group
     |       |-- TransactionsRefused   KAFKA_DELIVERY is exactly-once, and Kafka does not let us
-    |       `-- ProducerFenced        another pod writes under our transactional id
+    |       `-- ProducerEnded         Kafka ended our transactions: begin anew
+    |           `-- ProducerFenced    another pod writes under our transactional id
     |-- Outage                        wait with jitter, pause the partitions, keep the place
     |   |-- VaultAway                 Vault does not answer, or refuses our keys
     |   |-- TritonAway                Triton does not answer or drains
@@ -94,7 +95,13 @@ class TransactionsRefused(StreamSetupError):
     reason = "transactions_refused"
 
 
-class ProducerFenced(StreamSetupError):
+class ProducerEnded(StreamSetupError):
+    """Our transactional producer writes no more; a new one goes on from what is committed."""
+
+    reason = "producer_ended"
+
+
+class ProducerFenced(ProducerEnded):
     """Another producer has taken our transactional id: two pods share POD_NAME, or this one was given up."""
 
     reason = "producer_fenced"
@@ -201,7 +208,7 @@ class WorkerTooLarge(WorkerDied):
 
 
 class PodDied(WorkerDied):
-    """The pod ended without a word, again and again, while this recording was the one suspect being tried."""
+    """The pod ended without a word while this recording was the one suspect, after as much before."""
 
     reason = "pod_died"
 

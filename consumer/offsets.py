@@ -41,6 +41,8 @@ class PartitionProgress:
     _asked: Place | None = None
     """What the last commit said, whether Kafka has answered it or not."""
     _committed: Place | None = None
+    _uncommitted: list[int] = field(default_factory=list)
+    """Offsets of finished messages with outcomes that no commit covers yet."""
 
     def received(self, offset: int) -> None:
         """Note a message that Kafka gave us and that nobody has taken into hand yet."""
@@ -57,11 +59,14 @@ class PartitionProgress:
         self._fetched[offset] -= 1
         while self._fetched and self._fetched[first := next(iter(self._fetched))] == 0:
             del self._fetched[first]
+            self._uncommitted.append(first)
 
     def reopened(self, offset: int) -> None:
         """Take one outcome of a message back: Kafka did not take it as it was."""
         missing = self._fetched.get(offset, 0) + 1
         self._fetched = dict(sorted((self._fetched | {offset: missing}).items()))
+        if offset in self._uncommitted:
+            self._uncommitted.remove(offset)
 
     @property
     def commit_due(self) -> Place | None:
@@ -83,10 +88,13 @@ class PartitionProgress:
     def commit_confirmed(self, place: Place) -> None:
         """Note that Kafka has taken a commit; a later one may be under way."""
         self._committed = place
+        self._uncommitted = [offset for offset in self._uncommitted if offset >= place.offset]
 
     def committed(self, place: Place | None) -> None:
         """Note what is committed and nothing is under way; None: what that is, is not known."""
         self._asked = self._committed = place
+        if place is not None:
+            self.commit_confirmed(place)
 
     @property
     def committed_place(self) -> Place | None:
@@ -108,5 +116,5 @@ class PartitionProgress:
 
     @property
     def held(self) -> int:
-        """Messages from the first unfinished one to the last fetched: what a crash would repeat."""
-        return len(self._fetched)
+        """Messages in hand that no commit covers yet: what a crash would repeat."""
+        return len(self._uncommitted) + len(self._fetched)

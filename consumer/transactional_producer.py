@@ -16,10 +16,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log
-from consumer.errors import BrokerAway, ProducerFenced, TransactionsRefused
+from consumer.connection import KafkaConnection, librdkafka_log
+from consumer.errors import ProducerEnded
 from consumer.messages import OutgoingMessage
 from consumer.sink import put, size_properties
+from consumer.transaction_errors import ended, not_begun, words
 
 TRANSACTION_TIMEOUT_MS = 15_000
 """How long what a dead pod left open holds up the partition's next owner."""
@@ -27,15 +28,6 @@ TRANSACTION_TIMEOUT_MS = 15_000
 _CALL_SECONDS = 5.0
 _LATE_SECONDS = 2.0
 _SOCKET_TIMEOUT_MS = 5_000
-
-_REFUSALS = NOT_AUTHORISED | {
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.INVALID_TRANSACTION_TIMEOUT,
-    KafkaError.UNSUPPORTED_VERSION,
-    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
-    KafkaError._UNSUPPORTED_FEATURE,
-}
-"""What waiting does not change."""
 
 _NOWHERE = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -78,7 +70,7 @@ class NotWritten:
     nowhere: frozenset[int] = frozenset()
 
 
-Fate = Written | NotWritten | ProducerFenced
+Fate = Written | NotWritten | ProducerEnded
 
 
 @dataclass
@@ -87,18 +79,21 @@ class _Refused:
 
     too_large: set[int] = field(default_factory=set)
     nowhere: set[int] = field(default_factory=set)
+    why_nowhere: str | None = None
 
     def note(self, index: int, error: KafkaError | None) -> None:
         """Take note of a delivery report."""
-        code = None if error is None else error.code()
-        if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        if error is None:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self.too_large.add(index)
-        elif code in _NOWHERE:
+        elif error.code() in _NOWHERE:
             self.nowhere.add(index)
+            self.why_nowhere = error.str()
 
 
-class _Ended(Exception):  # noqa: N818  # never leaves this module; what does is ProducerFenced
-    """Kafka ended the producer for good."""
+class _Ended(Exception):  # noqa: N818  # never leaves this module; what does is ProducerEnded
+    """The producer can write no more; the argument is a KafkaError, or says why."""
 
 
 class TransactionalProducer:
@@ -134,18 +129,13 @@ class TransactionalProducer:
 
         Raises:
             TransactionsRefused: Kafka does not let us; says what to grant, or to set.
+            ProducerEnded: it did, and ended the producer at once; a new one is needed.
             BrokerAway: no answer in time.
         """
         try:
             self._writer.producer.init_transactions(timeout_seconds)
         except KafkaException as error:
-            cause = error.args[0]
-            if cause.code() in _REFUSALS or cause.fatal():
-                raise TransactionsRefused(
-                    f"Kafka refuses the transactional id {self.transactional_id!r} ({cause.str()}): grant "
-                    "WRITE and DESCRIBE on it, or set KAFKA_DELIVERY=at-least-once."
-                ) from error
-            raise BrokerAway(f"Kafka does not open transactions yet ({cause.str()}).") from error
+            raise not_begun(error, self.transactional_id, timeout_ms=TRANSACTION_TIMEOUT_MS) from error
         self._writer.start()
 
     def write(self, batch: Batch) -> None:
@@ -158,11 +148,13 @@ class TransactionalProducer:
             # Nothing of the batch is committed, nor will be: who takes the same id ends what is open.
             self._writer = _Writer(self._properties)
             self._writer.start(anew=True)
+        alive, fates = self._writer.alive, self._writer.fates
         try:
-            fates = self._writer.fates
             return fates.get(timeout=wait_seconds) if wait_seconds > 0 else fates.get_nowait()
         except Empty:
-            return None
+            if alive:
+                return None
+            return ProducerEnded("The thread that writes to Kafka has died; the log says of what.")
 
     def close(self) -> None:
         """End the thread once it is idle; what is open then, Kafka ends."""
@@ -180,6 +172,12 @@ class _Writer:
         self._offsets_sent_at: float | None = None
         self._lock = threading.Lock()
         """Of the moment in which it is decided whether the offsets came back in time."""
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody is there to write."""
+        return self._thread is not None and self._thread.is_alive()
 
     def give_up_if_stuck(self) -> bool:
         """End the writer if the one call that does not keep to its time limit has not come back.
@@ -196,7 +194,8 @@ class _Writer:
 
     def start(self, *, anew: bool = False) -> None:
         """Begin to write; `anew`: take over from one that is stuck, and say what became of its batch."""
-        threading.Thread(target=self._run, args=(anew,), name="transactions", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(anew,), name="transactions", daemon=True)
+        self._thread.start()
 
     def end(self) -> None:
         """End the thread as soon as its call comes back."""
@@ -213,11 +212,11 @@ class _Writer:
         try:
             self._persist(lambda: self.producer.init_transactions(_CALL_SECONDS))
         except (_Ended, KafkaException) as error:
-            return _fenced(error)
+            return ended(error)
         return NotWritten("the group's coordinator did not answer in time")
 
     def _write(self, batch: Batch) -> Fate:
-        refused = _Refused()
+        refused, first = _Refused(), None
         try:
             try:
                 self.producer.begin_transaction()
@@ -228,10 +227,12 @@ class _Writer:
                 self._persist(lambda: self.producer.commit_transaction(_CALL_SECONDS))
             except (KafkaException, BufferError) as error:
                 # The delivery reports, which say what message was the reason, come while it is taken back.
+                first = error
                 self._take_back()
-                return NotWritten(_words(error), frozenset(refused.too_large), frozenset(refused.nowhere))
+                why = refused.why_nowhere or words(error)
+                return NotWritten(why, frozenset(refused.too_large), frozenset(refused.nowhere))
         except _Ended as error:
-            return _fenced(error)
+            return ended(error, first, sorted({topic for topic, _ in batch.messages}))
         return Written()
 
     def _produce(
@@ -261,7 +262,7 @@ class _Writer:
             self._persist(lambda: self.producer.abort_transaction(_CALL_SECONDS))
         except KafkaException as error:
             if not self._ending.is_set():
-                raise _Ended(_words(error)) from error
+                raise _Ended(error.args[0]) from error
 
     def _persist(self, call: Callable[[], object]) -> None:
         """Make a call until it is done: one that ran out of time goes on where it was."""
@@ -271,20 +272,8 @@ class _Writer:
             except KafkaException as error:
                 cause = error.args[0]
                 if cause.fatal():
-                    raise _Ended(cause.str()) from error
+                    raise _Ended(cause) from error
                 if not cause.retriable() or self._ending.is_set():
                     raise
             else:
                 return
-
-
-def _fenced(error: Exception) -> ProducerFenced:
-    return ProducerFenced(
-        f"Kafka ended our producer ({_words(error)}): if another pod writes under its transactional id, "
-        "give each its own POD_NAME."
-    )
-
-
-def _words(error: Exception) -> str:
-    cause = error.args[0]
-    return cause.str() if isinstance(cause, KafkaError) else str(error)

@@ -63,7 +63,26 @@ def test_gaps_in_the_offsets_do_not_hold_the_commit_back() -> None:
         progress.fetched(offset, 1)
     progress.finished(3)
     assert progress.commit_due == Place(7)
+    assert progress.held == 3
+    progress.committed(Place(7))
     assert progress.held == 2
+
+
+def test_what_is_finished_and_not_committed_is_held_as_a_crash_would_repeat_it() -> None:
+    progress = PartitionProgress("events", 0)
+    for offset in (1, 2, 3):
+        progress.fetched(offset, 1)
+        progress.finished(offset)
+    assert progress.held == 3
+    progress.reopened(2)
+    assert progress.held == 3, "each message counts once"
+    progress.commit_asked(Place(2))
+    assert progress.held == 3, "Kafka has not answered"
+    progress.commit_confirmed(Place(2))
+    assert progress.held == 2
+    progress.finished(2)
+    progress.committed(Place(4))
+    assert progress.held == 0
 
 
 @given(st.permutations(range(30)), st.integers(0, 30))
