@@ -66,12 +66,16 @@ def allow_all_but_create(bootstrap: str, user: str, *, transactions: bool = True
 def allow(
     bootstrap: str, user: str, kind: ResourceType, name: str, operations: Iterable[AclOperation]
 ) -> None:
-    """Let a user do something with one topic, group or transactional id; for an authorizer."""
+    """Let a user do something with one topic, group or transactional id; for an authorizer.
+
+    A name that ends in `*` means all that begin so.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    pattern = ResourcePatternType.LITERAL
+    if name != "*" and name.endswith("*"):
+        pattern, name = ResourcePatternType.PREFIXED, name[:-1]
     bindings = [
-        AclBinding(
-            kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW
-        )
+        AclBinding(kind, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
         for operation in operations
     ]
     for created in admin.create_acls(bindings).values():
