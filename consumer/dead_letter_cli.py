@@ -28,6 +28,7 @@ from consumer.letter_options import (
 from consumer.resend_cli import replay
 
 if TYPE_CHECKING:
+    from consumer.letter_desk import LetterDesk
     from consumer.letters import Letter
     from consumer.replay_mark import ReplayMark
 
@@ -58,6 +59,8 @@ def list_letters(
         else:
             _print_table(found, desk.marks)
         _summarise(seen, len(found), desk.settings.queue_dead_letter)
+        if reason and not seen:
+            _say_reasons(desk)
 
 
 @app.command()
@@ -94,7 +97,8 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="A file for JSON lines (*.jsonl), or a directory for files of each; else standard output.",
+            help="A file for JSON lines (*.jsonl), or a directory for files of each; else standard output. "
+            "What is there is replaced.",
             show_default=False,
         ),
     ] = None,
@@ -106,9 +110,10 @@ def export(
 ) -> None:
     """Write dead letters and their events to files, credentials masked, for somebody who looks into them."""
     from consumer.letter_desk import choice_of, open_desk
-    from consumer.letter_text import write_letters
+    from consumer.letter_text import check_output, write_letters
 
     choice = choice_of(reason, camera, since, until)
+    check_output(output)
     if letters and any((reason, camera, since, until)):
         raise SettingsError(
             ["Name letters, or choose them by --reason, --camera, --from and --to: not both."]
@@ -117,6 +122,11 @@ def export(
         found: Iterable[Letter] = desk.named() if letters else desk.read(choice)
         try:
             count = write_letters(found, desk.marks, output)
+        except KeyboardInterrupt:
+            print("Interrupted: what is written is a part of the letters.", file=sys.stderr)
+            raise
+        except BrokenPipeError:
+            raise  # whoever reads standard output has seen enough (`| head`): typer ends without a word
         except OSError as error:
             raise SetupError(
                 f"Letters cannot be written to {output or 'standard output'}: {error.strerror}."
@@ -151,6 +161,18 @@ def _print_table(letters: "Sequence[Letter]", marks: "Mapping[str, ReplayMark]")
     for row in rows:
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     Console(highlight=False).print(table)
+
+
+def _say_reasons(desk: "LetterDesk") -> None:
+    """Say which reasons there are, where none of those that were asked for is: a typing error, say."""
+    from consumer.letter_text import counted, printable
+    from consumer.letters import Choice
+
+    there: Counter[str] = Counter()
+    for _ in counted(desk.read(Choice()), there):
+        pass
+    if there:
+        print(f"Reasons of letters there: {printable(', '.join(sorted(there)))}.", file=sys.stderr)
 
 
 def _summarise(seen: Counter[str], shown: int, topic: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from consumer.errors import SettingsError
 from consumer.letter_event import parse_json
 from consumer.letters import Letter
 from consumer.moments import in_words
@@ -24,6 +25,9 @@ _UNPRINTABLE = re.compile(
 
 They come from whoever named a camera.
 """
+
+
+_LINES = (".jsonl", ".ndjson")
 
 
 def reason_in_words(letter: Letter) -> str:
@@ -97,17 +101,37 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("?", text)
 
 
+def check_output(output: Path | None) -> None:
+    """Refuse a name that looks like a file of a kind that is not written: it would become a directory.
+
+    Raises:
+        SettingsError: it ends like a file, and is no directory yet.
+    """
+    if output is not None and output.suffix not in ("", *_LINES) and not output.is_dir():
+        raise SettingsError(
+            [
+                f"--output {output} is neither a file for lines (*.jsonl, *.ndjson) nor a directory that is "
+                "there: give one of them, or a name without an ending for a new directory."
+            ]
+        )
+
+
 def write_letters(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], output: Path | None) -> int:
     """Write letters as JSON lines, or two files for each into a directory; returns how many there were.
+
+    A file of lines is there once it is whole; until then, and after an end in the middle, it is `*.part`.
 
     Raises:
         OSError: it cannot be written.
     """
     if output is None:
         return _write_lines(letters, marks, sys.stdout)
-    if output.suffix in (".jsonl", ".ndjson"):
-        with output.open("w", encoding="utf-8") as file:
-            return _write_lines(letters, marks, file)
+    if output.suffix in _LINES:
+        part = output.with_name(f"{output.name}.part")
+        with part.open("w", encoding="utf-8") as file:
+            count = _write_lines(letters, marks, file)
+        part.replace(output)
+        return count
     output.mkdir(parents=True, exist_ok=True)
     count = 0
     for count, letter in enumerate(letters, 1):  # noqa: B007  # the last number is how many there were
@@ -124,4 +148,5 @@ def _write_lines(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], fil
     for letter in letters:
         file.write(json.dumps(as_json(letter, marks, payload=True)) + "\n")
         count += 1
+    file.flush()
     return count

@@ -1,7 +1,9 @@
 """`vault-ml dead-letter` on a real Kafka: what failed is found, shown, handed on and sent again once."""
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consumer import resend
+from consumer import letter_text, resend
 from consumer.connection import KafkaConnection
 from consumer.dead_letter import build_dead_letter
 from consumer.errors import (
@@ -175,6 +177,56 @@ def test_letters_are_handed_on_as_lines_or_as_files(post: Post, tmp_path: Path) 
     assert "1 dead letters written" in done.stderr
     assert {path.name for path in (tmp_path / "letters").iterdir()} == {"0-2.letter.json", "0-2.event.bin"}
     assert (tmp_path / "letters" / "0-2.event.bin").read_bytes() == b"{no json"
+
+
+def test_whoever_stops_reading_letters_in_the_middle_sees_no_traceback(post: Post) -> None:
+    for number in range(3):
+        post.write(event(f"{number}.mp4") | {"monitorStage": {"plans": "x" * 200_000}})
+    reading = subprocess.Popen(
+        [sys.executable, "-m", "consumer", "dead-letter", "export"],
+        env=os.environ | post.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert reading.stdout is not None
+    assert reading.stderr is not None
+    reading.stdout.read(10)
+    reading.stdout.close()
+    said = reading.stderr.read()
+    reading.stderr.close()
+    assert reading.wait() == 1
+    assert said == b""
+
+
+def test_letters_that_were_not_all_written_do_not_replace_those_that_were(
+    post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    post.write(event("a.mp4"))
+    lines = tmp_path / "letters.jsonl"
+    post.run("export", "--output", str(lines))
+    before = lines.read_text()
+    monkeypatch.setattr(letter_text, "as_json", interrupted)
+    done = post.run("export", "--output", str(lines))
+    assert done.returncode != 0
+    assert "what is written is a part of the letters" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert lines.read_text() == before
+
+
+def test_a_reason_that_no_letter_has_is_answered_with_those_that_are_there(post: Post) -> None:
+    post.write(event("a.mp4"))
+    done = post.run("list", "--reason", "undecodeable")
+    assert "No such dead letter" in done.stderr
+    assert "Reasons of letters there: undecodable." in done.stderr
+
+
+def test_a_mistake_in_a_name_is_said_though_no_broker_answers() -> None:
+    environ = {"QUEUE_NAME": "source", "KAFKA_BROKER": "127.0.0.1:1"}
+    done = vault_ml_here("dead-letter", "show", "5", environ=environ)
+    assert (done.returncode, "'5' names no dead letter" in done.stderr) == (2, True), done.stderr
 
 
 def test_nothing_is_sent_before_somebody_agrees(post: Post) -> None:
@@ -394,6 +446,7 @@ def test_at_least_once_sends_and_notes_without_a_transaction(post: Post) -> None
         (["replay", "--all", "--reason", "x", "--yes"], 2, "Say which letters"),
         (["replay", "0/0", "--topic-to", "nowhere-at-all", "--yes"], 1, "'nowhere-at-all' does not exist"),
         (["export", "0/0", "--reason", "x"], 2, "not both"),
+        (["export", "--output", "letters.json"], 2, "--output letters.json is neither"),
         (["export", "0/0", "--output", "/dev/null/x"], 1, "cannot be written to /dev/null/x"),
     ],
 )
