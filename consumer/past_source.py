@@ -107,7 +107,11 @@ class PastSource(EventSource):
         try:
             found = self._consumer.committed(asked, timeout=_COMMITTED_SECONDS)
         except KafkaException as error:
-            raise BrokerAway(f"Kafka does not say how far the replay is ({error.args[0].str()}).") from error
+            # Where the right is missing, librdkafka looks for the coordinator until its time is up.
+            raise BrokerAway(
+                f"Kafka does not say how far the replay is ({error.args[0].str()}); grant READ and DESCRIBE on "
+                f"group {self._group!r} if there is an authorizer, or try again."
+            ) from error
         committed = {} if anew else {at.partition: at.offset for at in found}
         begins = [(each, max(each.begin, committed.get(each.partition, -1))) for each in self._stretches]
         return [
@@ -139,8 +143,8 @@ class PastSource(EventSource):
         self._stop_at_the_end()
         wait = self._next_at - time.monotonic()
         if wait > 0 or not self._open:
-            time.sleep(min(max(wait, 0.0) or timeout_seconds, timeout_seconds))
-            return None
+            # What was committed is known through a callback, which runs in here.
+            return super().poll(min(max(wait, 0.0) or timeout_seconds, timeout_seconds), wanted=False)
         message = super().poll(timeout_seconds, wanted=wanted, but_of=but_of)
         if message is None or message.progress.partition not in self._open:
             return None
