@@ -11,6 +11,14 @@ from consumer.messages import OutgoingMessage
 DELIVERY_TIMEOUT_MS = 30_000
 """How long librdkafka itself tries to deliver before it reports a failure; then we wait and send again."""
 
+NOWHERE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+}
+"""A topic that is not there, or not for us: somebody has to mend that."""
+
 Delivered = Callable[[BrokerAway | MessageTooLarge | None], None]
 
 
@@ -106,4 +114,7 @@ class ResultSink:
 def _not_delivered(topic: str, error: KafkaError) -> BrokerAway | MessageTooLarge:
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return too_large(topic)
-    return BrokerAway(f"The broker did not confirm a message to topic {topic!r}: {error.str()}")
+    remedy = (
+        "; create the topic where it is missing, and grant WRITE on it" if error.code() in NOWHERE else ""
+    )
+    return BrokerAway(f"The broker did not confirm a message to topic {topic!r} ({error.str()}){remedy}.")

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from consumer.connection import KafkaConnection, librdkafka_log
 from consumer.errors import ProducerEnded
 from consumer.messages import OutgoingMessage
-from consumer.sink import put, size_properties
+from consumer.sink import NOWHERE, put, size_properties
 from consumer.transaction_errors import ended, not_begun, words
 
 TRANSACTION_TIMEOUT_MS = 15_000
@@ -28,13 +28,6 @@ TRANSACTION_TIMEOUT_MS = 15_000
 _CALL_SECONDS = 5.0
 _LATE_SECONDS = 2.0
 _SOCKET_TIMEOUT_MS = 5_000
-
-_NOWHERE = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ class _Refused:
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self.too_large.add(index)
-        elif error.code() in _NOWHERE:
+        elif error.code() in NOWHERE:
             self.nowhere.add(index)
             self.why_nowhere = error.str()
 
