@@ -94,3 +94,19 @@ def test_letters_are_sent_again_with_the_rights_that_the_document_names(
     prefix = {"KAFKA_TRANSACTION_PREFIX": source}
     done = run(guarded, "sender", source, "replay", "--all", "--yes", **prefix)
     assert "Sent 1 of 1 event again." in done.stderr
+
+
+def test_a_missing_right_to_write_is_named_before_anybody_agrees_and_nobody_else_is_blamed(
+    guarded: KafkaBroker, source: str
+) -> None:
+    letters = f"{source}.dead-letter"
+    allow(guarded.bootstrap, "sender", ResourceType.TOPIC, letters, [DESCRIBE, READ])
+    allow(guarded.bootstrap, "sender", ResourceType.TOPIC, notes_topic(letters), [DESCRIBE, READ, WRITE])
+    allow(guarded.bootstrap, "sender", ResourceType.TOPIC, source, [DESCRIBE, READ])
+    allow(guarded.bootstrap, "sender", ResourceType.TRANSACTIONAL_ID, f"{source}-dead-letter-replay", [WRITE])
+    for how in ("--dry-run", "--yes"):
+        arguments = ("replay", "--all", how)
+        done = run(guarded, "sender", source, *arguments, KAFKA_TRANSACTION_PREFIX=source)
+        assert done.returncode == 1
+        assert f"does not let us write to topic '{source}': grant WRITE" in done.stderr
+        assert "took over" not in done.stderr
