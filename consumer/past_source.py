@@ -109,8 +109,8 @@ class PastSource(EventSource):
         except KafkaException as error:
             # Where the right is missing, librdkafka looks for the coordinator until its time is up.
             raise BrokerAway(
-                f"Kafka does not say how far the replay is ({error.args[0].str()}): try again, and grant READ "
-                f"and DESCRIBE on group {self._group!r} where there is an authorizer."
+                f"Kafka does not say how far the replay is ({error.args[0].str()}): try again, and grant "
+                f"READ and DESCRIBE on group {self._group!r} where there is an authorizer."
             ) from error
         committed = {} if anew else {at.partition: at.offset for at in found}
         begins = [(each, max(each.begin, committed.get(each.partition, -1))) for each in self._stretches]
