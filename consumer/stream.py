@@ -15,7 +15,8 @@ from confluent_kafka import (
 )
 
 from consumer.commits import Commits
-from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log, refusal
+from consumer.complaints import Complaints
+from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log
 from consumer.errors import BrokerAway, StreamSetupError
 from consumer.headers import headers_of
 from consumer.offsets import PartitionProgress
@@ -27,9 +28,6 @@ _log = structlog.get_logger("vault-ml.stream")
 
 SOCKET_TIMEOUT_MS = 5_000
 """A broker that takes connections and does not answer must not hold up a commit, or the end, for long."""
-
-_REPEAT_SECONDS = 60.0
-"""An error that lasts is said again after this long, not at each of librdkafka's attempts."""
 
 _LEAVE_POLL_SECONDS = 0.05
 
@@ -79,17 +77,12 @@ class EventSource:
         properties: Mapping[str, object] | None = None,
     ) -> None:
         self._topic = topic
-        self._group = group
         self._losses, self._retention = losses or Losses(group), retention
         self._before_revoke: BeforeRevoke | None = None
-        self._refusal: str | None = None
-        self._connection = connection
-        self._said: dict[int, float] = {}
+        self._complaints = Complaints(connection, group=group, topic=topic)
         self._prefetch = Prefetch()
         self._paused: set[int] = set()
         """Partitions that librdkafka does not fetch now."""
-        self._unreadable: dict[int, float] = {}
-        """Partitions whose next batch cannot be unpacked, and when that was said last."""
         self._was_member = False
         self._progress: dict[int, PartitionProgress] = {}
         self._commits = Commits(self._progress.get)
@@ -110,7 +103,7 @@ class EventSource:
                 "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
                 "max.partition.fetch.bytes": _FETCH_BYTES,
                 "socket.timeout.ms": SOCKET_TIMEOUT_MS,
-                "error_cb": self._on_error,
+                "error_cb": self._complaints.on_error,
                 "on_commit": self._commits.on_commit,
             }
             | dict(properties or {}),
@@ -139,8 +132,8 @@ class EventSource:
                 return len(found.partitions), found.error
             except KafkaException as error:
                 self._consumer.poll(0)  # yields no message before joining, but runs the error callback
-                if self._refusal:
-                    raise StreamSetupError(self._refusal) from error
+                if self._complaints.refusal:
+                    raise StreamSetupError(self._complaints.refusal) from error
                 if time.monotonic() > deadline:
                     raise BrokerAway(
                         f"No broker of KAFKA_BROKER answers ({error.args[0].str()}); check the address and "
@@ -193,7 +186,7 @@ class EventSource:
         error, partition, offset = message.error(), message.partition(), message.offset()
         progress = None if partition is None else self._progress.get(partition)
         if error is not None:
-            self._take_error(error, None if progress is None else progress.partition)
+            self._take_error(error, progress)
         elif progress is not None and offset is not None:
             timestamp_ms = _timestamp_ms(message)
             progress.received(offset)
@@ -201,34 +194,16 @@ class EventSource:
             self._prefetch.put(
                 SourceMessage(offset, message.value(), progress, headers_of(message), timestamp_ms)
             )
-            self._unreadable.pop(progress.partition, None)
+            self._complaints.readable(progress.partition)
         # Else it was fetched before the partition was taken away: its new owner has it.
 
-    def _take_error(self, error: KafkaError, partition: int | None) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            if partition is not None:
-                self._at_end(partition)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            if partition is not None:
-                self._places.astray(partition)
-        elif error.code() == KafkaError._BAD_COMPRESSION and partition in self._progress:
-            self._cannot_unpack(self._progress[partition], time.monotonic())
+    def _take_error(self, error: KafkaError, progress: PartitionProgress | None) -> None:
+        if progress is not None and error.code() == KafkaError._PARTITION_EOF:
+            self._at_end(progress.partition)
+        elif progress is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._places.astray(progress.partition)
         else:
-            self._raise_if_lasting(error)
-            _log.warning("kafka reports an error", error=error.str())
-
-    def _cannot_unpack(self, progress: PartitionProgress, now: float) -> None:
-        """Say, once a minute, that a partition stands still: librdkafka asks for the same batch for ever."""
-        if now - self._unreadable.get(progress.partition, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
-            self._unreadable[progress.partition] = now
-            _log.error(
-                "messages cannot be unpacked, the partition stands still",
-                topic=progress.topic,
-                partition=progress.partition,
-                offset=progress.next_offset,
-                why="a compressed batch is broken, or over 100 MB unpacked: look at who wrote it, stop all "
-                f"pods, and move the offset of group {self._group!r} behind it with kafka-consumer-groups.sh",
-            )
+            self._complaints.of_message(error, progress)
 
     def _pause_what_is_full(self) -> None:
         full = self._prefetch.to_pause(self._progress)
@@ -272,7 +247,7 @@ class EventSource:
     @property
     def away(self) -> bool:
         """Whether Kafka did not answer when it was last asked, or gives us what cannot be unpacked."""
-        return self._places.away or bool(self._unreadable)
+        return self._places.away or self._complaints.unreadable
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the messages of each assigned partition that are not finished yet; note if Kafka answers."""
@@ -338,28 +313,12 @@ class EventSource:
             self._prefetch.drop(progress.partition)
             self._places.forget(progress.partition)
             self._paused.discard(progress.partition)
-            self._unreadable.pop(progress.partition, None)
+            self._complaints.readable(progress.partition)
             del self._progress[progress.partition]
         if partitions:
             _log.info(
                 "partitions given back", gone=[p.partition for p in partitions], all=sorted(self._progress)
             )
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._refusal = refusal(self._connection, error) or self._refusal
-        now = time.monotonic()
-        if now - self._said.get(error.code(), -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
-            self._said[error.code()] = now
-            _log.warning("kafka reports an error", error=error.str())
-
-    def _raise_if_lasting(self, error: KafkaError) -> None:
-        if error.code() in NOT_AUTHORISED:
-            raise StreamSetupError(
-                f"Kafka does not let group {self._group!r} read topic {self._topic!r} ({error.str()}); "
-                "grant READ on both."
-            )
-        if error.fatal():
-            raise StreamSetupError(f"Kafka ended our membership for good: {error.str()}.")
 
 
 def _timestamp_ms(message: Message) -> int | None:
