@@ -10,7 +10,7 @@ from typing import Protocol
 
 from consumer.analysis import Analysis
 from consumer.backlog import InHand
-from consumer.errors import MessageTooLarge
+from consumer.errors import MessageTooLarge, VaultMLError
 from consumer.messages import OutgoingMessage
 from consumer.offsets import PartitionProgress
 from consumer.report import Costs
@@ -25,6 +25,10 @@ class Outcome:
     line: dict[str, object]
     costs: Costs = field(default_factory=Costs)
     analysis: Analysis | None = None
+    error: VaultMLError | None = None
+    """Why it is a dead letter."""
+    exhausted: bool = False
+    """The error might have healed, and did not in time."""
 
 
 @dataclass(frozen=True, eq=False)

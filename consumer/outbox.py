@@ -24,6 +24,9 @@ _log = structlog.get_logger("vault-ml")
 RESEND_SECONDS = 2.0
 """For a dead letter that is too large for its topic."""
 
+REPEAT_SECONDS = 60.0
+"""That there is such a letter is said again after this long."""
+
 SMALLER_LETTERS_BYTES = (4096, 0)
 """What is tried where a topic refuses a dead letter for its size: a reduced event, then none."""
 
@@ -48,11 +51,12 @@ class Outbox:
         self._delivery, self._settings, self._metrics, self._diffs = delivery, settings, metrics, diffs
         self._stuck: deque[tuple[float, Letter]] = deque()
         """Dead letters that their topic does not take, as small as they are; and when to try again."""
+        self._say_stuck_from = 0.0
 
     @property
     def undelivered(self) -> int:
-        """Outcomes that are on their way into Kafka."""
-        return self._delivery.undelivered + len(self._stuck)
+        """Outcomes that are on their way into Kafka; what is stuck holds its own partition, not the pod."""
+        return self._delivery.undelivered
 
     @property
     def troubled(self) -> bool:
@@ -90,11 +94,19 @@ class Outbox:
 
     def bury(self, recording: InHand, error: VaultMLError, costs: Costs, *, exhausted: bool = False) -> None:
         """Send a recording's dead letter; `exhausted`: the error might have healed, and did not in time."""
+        outcome = Outcome(
+            "dead-letter",
+            "retry_exhausted" if exhausted else error.reason,
+            {"why": str(error), "attempts": recording.attempts},
+            costs,
+            error=error,
+            exhausted=exhausted,
+        )
         message = self._dead_letter(recording, error, self._settings.max_message_bytes, exhausted=exhausted)
-        self._bury(message, recording, error, costs, exhausted=exhausted)
+        self._send(self._settings.dead_letter_topic, message, recording, outcome)
 
     def _dead_letter(
-        self, recording: InHand, error: VaultMLError, max_bytes: int, *, exhausted: bool = False
+        self, recording: InHand, error: VaultMLError, max_bytes: int, *, exhausted: bool
     ) -> OutgoingMessage:
         return dead_letter.build_dead_letter(
             recording.payload,
@@ -106,21 +118,6 @@ class Outbox:
             max_bytes=max_bytes,
             secrets=self._settings.secrets,
             replay=recording.replay,
-        )
-
-    def _bury(
-        self,
-        message: OutgoingMessage,
-        recording: InHand,
-        error: VaultMLError,
-        costs: Costs,
-        *,
-        exhausted: bool = False,
-    ) -> None:
-        reason = "retry_exhausted" if exhausted else error.reason
-        line: dict[str, object] = {"why": str(error), "attempts": recording.attempts}
-        self._send(
-            self._settings.dead_letter_topic, message, recording, Outcome("dead-letter", reason, line, costs)
         )
 
     def turn(self, wait_seconds: float = 0.0) -> None:
@@ -147,18 +144,26 @@ class Outbox:
         self._delivery.send(Letter(topic, message, recording, outcome, time.monotonic()))
 
     def _shrink(self, letter: Letter, failure: MessageTooLarge) -> None:
-        """The topic takes less than we were told: dead letter; if it was one, a smaller one."""
-        recording, size_bytes = letter.recording, letter.message.size_bytes
-        if letter.topic != self._settings.dead_letter_topic:
-            self.bury(recording, failure, letter.outcome.costs)
+        """The topic takes less than we were told: dead letter; if it was one, a smaller one of the same."""
+        recording, outcome, size_bytes = letter.recording, letter.outcome, letter.message.size_bytes
+        if outcome.error is None:
+            self.bury(recording, failure, outcome.costs)
             return
         max_bytes = next(smaller for smaller in SMALLER_LETTERS_BYTES if smaller < size_bytes)
-        smaller = self._dead_letter(recording, failure, max_bytes)
+        smaller = self._dead_letter(recording, outcome.error, max_bytes, exhausted=outcome.exhausted)
         if smaller.size_bytes < size_bytes:
-            self._bury(smaller, recording, failure, letter.outcome.costs)
-        else:
-            # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
-            self._stuck.append((time.monotonic() + RESEND_SECONDS, letter))
+            self._send(letter.topic, smaller, recording, outcome)
+            return
+        # Nothing is left to leave out: keep the place until somebody raises the topic's limit.
+        self._stuck.append((time.monotonic() + RESEND_SECONDS, letter))
+        if time.monotonic() >= self._say_stuck_from:
+            self._say_stuck_from = time.monotonic() + REPEAT_SECONDS
+            _log.warning(
+                "dead letter too large for its topic, sending again",
+                topic=letter.topic,
+                source=str(recording.position),
+                why=f"Topic {letter.topic!r} does not take {size_bytes} bytes; raise its max.message.bytes.",
+            )
 
     def _account(self, recording: InHand, outcome: Outcome, deliver_seconds: float) -> None:
         stages = dict(outcome.costs.seconds)

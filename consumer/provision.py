@@ -2,7 +2,10 @@
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types forget what it offers
+    AclOperation,
+    AdminClient,
+)
 from confluent_kafka.cimpl import NewTopic  # confluent_kafka.admin offers it, but its types do not say so
 
 from consumer.connection import NOT_AUTHORISED, KafkaConnection, librdkafka_log
