@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from consumer import __version__
-from consumer.credentials import mask_known_secrets, mask_payload
+from consumer.credentials import mask_payload
 from consumer.errors import BrokerAway, EventMalformed, MessageTooLarge, RecordingError, VaultMLError
 from consumer.events import RecordingEvent, parse_message
+from consumer.known_secrets import mask_known_secrets
+from consumer.links import mask_links
 from consumer.messages import OutgoingMessage, Position
 from consumer.moments import in_words
 from consumer.replay_mark import ReplayMark
@@ -29,6 +31,12 @@ EnvelopeReason = Literal["unspecified", "malformed", "handler_error", "retry_exh
 
 REDUCED = "reduced to what names the recording"
 """The attribute `payload` of a letter whose payload is not the whole event, and can be sent again."""
+
+LARGEST_PAYLOAD_BYTES = 1024 * 1024
+"""Of a letter, however much its topic takes: masking takes a second for a megabyte made to be slow."""
+
+_CUT_CREDENTIAL_BYTES = 1024
+"""Left out at a cut, as half a credential is not known for one; those without a name in front are short."""
 
 _SENTENCE_BYTES = 1000
 _CAMERA_BYTES = 128
@@ -54,8 +62,8 @@ def build_dead_letter(
     """Return the dead letter of one event, not larger than `max_bytes`, with its credentials masked.
 
     A payload that is too large is reduced to what names the recording, which is enough to send it again; one
-    that is no recording event is cut off. Where there is no room for that either, it is left out, and a long
-    key is cut. The attribute `payload` then says so.
+    that is no recording event is cut off, before it is masked, so that its size costs nothing. Where there is
+    no room for that either, it is left out, and a long key is cut. The attribute `payload` then says so.
 
     Args:
         payload: the event alone: the message, or its entry in a list.
@@ -111,9 +119,8 @@ def build_dead_letter(
     room = max(0, max_bytes - RECORD_OVERHEAD_BYTES - empty.size_bytes - 64) // 4 * 3
     if room == 0 and "key" in attributes:
         attributes["key"] = attributes["key"].encode()[:_CUT_KEY_BYTES].decode("utf-8", "ignore")
-    masked = mask_payload(payload, secrets)
-    if len(masked) > room:
-        masked, note = _fitting(event, masked, room, secrets)
+    masked, note = _fitting(event, payload, min(room, LARGEST_PAYLOAD_BYTES), secrets)
+    if note:
         attributes.setdefault("payload", note)
     envelope["payload"] = base64.b64encode(masked).decode()
     return OutgoingMessage(empty.key, to_utf8(envelope), empty.headers)
@@ -143,7 +150,7 @@ def identity(event: RecordingEvent | None, position: Position) -> str:
 def of_event(event: RecordingEvent, secrets: Collection[str]) -> dict[str, str]:
     """Return the attributes that name the recording, so that nobody need decode payloads to choose."""
     told = {
-        name: mask_known_secrets(text.encode(), secrets).decode("utf-8", "replace")
+        name: mask_known_secrets(mask_links(text).encode(), secrets).decode("utf-8", "replace")
         for name, text in (("key", event.key), ("provider", event.source))
     }
     if told["key"] != event.key:
@@ -176,12 +183,18 @@ def _line(text: str, most_bytes: int, secrets: Collection[str]) -> str:
 
 
 def _fitting(
-    event: RecordingEvent | None, masked: bytes, room: int, secrets: Collection[str]
+    event: RecordingEvent | None, payload: bytes, room: int, secrets: Collection[str]
 ) -> tuple[bytes, str]:
+    """Return a payload, masked, as far as there is room for it; and what was left out, if anything was."""
+    if len(payload) <= room:
+        masked = mask_payload(payload, secrets)
+        if len(masked) <= room:
+            return masked, ""
     if event is not None:
         reduced = mask_payload(to_utf8(readme_event(event)), secrets)
         if len(reduced) <= room:
             return reduced, REDUCED
-    if room == 0:
-        return b"", f"its {len(masked)} bytes were left out"
-    return masked[:room], f"cut off after {room} of {len(masked)} bytes"
+    if room <= _CUT_CREDENTIAL_BYTES:
+        return b"", f"its {len(payload)} bytes were left out"
+    beginning = mask_payload(payload[:room], secrets)[:room][:-_CUT_CREDENTIAL_BYTES]
+    return beginning, f"cut off after {len(beginning)} of {len(payload)} bytes"

@@ -3,10 +3,10 @@
 import json
 from typing import Any, NoReturn
 
-from consumer.credentials import MASK, is_secret_name
 from consumer.events import MAX_DEPTH, RecordingEvent, parse_message
 from consumer.letters import Letter
 from consumer.results import to_utf8
+from consumer.secret_names import MASK, is_secret_name
 
 
 def parse_json(payload: bytes) -> Any:  # noqa: ANN401  # any JSON value

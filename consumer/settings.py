@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from consumer import logins, older_images
-from consumer.credentials import MASK
 from consumer.errors import SettingsError
 from consumer.kafka_fields import TopicSettings
 from consumer.look_fields import DetectSettings
 from consumer.masking import Masker
+from consumer.secret_names import MASK
 from consumer.setting_fields import Settings
 from consumer.triton_fields import TritonAccessSettings
 from consumer.variables import ConfigFile, Found, Variable, find_all, near_misses, read_config_file, shown

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from consumer.masking import Masker
+from consumer.masking import mask_urls
 
 LARGEST_SECRET_FILE = 64 * 1024
 """Bytes; a `_FILE` that points to a device or a recording is a mistake, not a secret."""
@@ -249,10 +249,9 @@ def near_misses(environ: Mapping[str, str], known: Iterable[str]) -> list[tuple[
     return misses
 
 
-_mask_urls = Masker()
 _USER = re.compile(r"[^\s/,@]+@")
 
 
 def shown(value: str) -> str:
     """Return a value for a sentence, in quotes; a user or query inside a URL is masked."""
-    return repr(_USER.sub("***@", _mask_urls(value)))
+    return repr(_USER.sub("***@", mask_urls(value)))

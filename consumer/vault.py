@@ -19,7 +19,6 @@ import requests
 import structlog
 import tenacity
 
-from consumer.credentials import mask_links
 from consumer.egress import Guard, GuardedSession, host_of, leads_to, place_of
 from consumer.errors import (
     MayHeal,
@@ -30,6 +29,7 @@ from consumer.errors import (
     VaultAway,
 )
 from consumer.events import RecordingEvent
+from consumer.links import mask_links
 from consumer.media import FileMedia
 from consumer.temporary import private_file
 from consumer.transfer import (

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.credentials import MASK, is_secret_name, mask_links, mask_payload, remove_credentials
+from consumer.credentials import mask_payload, remove_credentials
+from consumer.links import mask_links
+from consumer.secret_names import MASK, is_secret_name
 from tests.fakes.recorded_events import README_EVENT, SECRETS, VERSIONS, WORKFLOW_RUN
 
 
@@ -21,7 +23,10 @@ from tests.fakes.recorded_events import README_EVENT, SECRETS, VERSIONS, WORKFLO
         "storage_secret", "storage_access_key", "storage_uri", "signedUrl", "secretKey", "accessKey",
         "Password",
         "vaultOverrideSecretKey", "amazon_secret_access_key", "thumbnailSignedUrl", "X-Api-Key", "token",
-        "access_token", "Authorization",
+        "access_token", "Authorization", "pass", "pwd", "bearer", "auth", "apiToken", "api_token",
+        "security_token", "x-amz-security-token", "hubToken", "user_token", "sas_url", "hub_key",
+        "recording_encryption_key", "encryption_passphrase", "mqtt_pass", "mqttPass", "storage_secret_2",
+        "access.key", "s3_secret1", "Set-Cookie",
     ],
 )  # fmt: skip
 def test_a_name_that_says_secret_is_one(name: str) -> None:
@@ -29,7 +34,8 @@ def test_a_name_that_says_secret_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["event-token", "publickey", "productid", "key", "monitorStage", "cloudkey", "signed", "user"]
+    "name", ["event-token", "publickey", "productid", "key", "monitorStage", "cloudkey", "signed", "user",
+     "compass", "bypass", "max_tokens", "tokenizer", "password_hint", "sha256"]
 )  # fmt: skip
 def test_a_name_that_only_sounds_like_it_is_none(name: str) -> None:
     assert not is_secret_name(name)
@@ -50,6 +56,19 @@ def test_a_name_that_only_sounds_like_it_is_none(name: str) -> None:
         ("https://hub.example.com:8443/mail?to=a@b.c", "https://hub.example.com:8443/mail?to=a@b.c"),
         ("https://hub.example.com/recordings?id=7&sort=asc", "https://hub.example.com/recordings?id=7&sort=asc"),
         ("no link at all?token=1", "no link at all?token=1"),
+        ("rtsp://admin:p'hunter2@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://admin:p<hunter2@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://admin:p hunter2@cam/1", "rtsp://***@cam/1"),
+        ('rtsp://admin:p"hunter2@cam/1', "rtsp://***@cam/1"),
+        ("rtsp://admin:p\\hunter2@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://admin:p@hunter2/x@cam/1", "rtsp://***@cam/1"),
+        ("http://admin:p@hunter2/x@cam/1", "http://***@cam/1"),
+        ("rtsp://a:b@c/1,rtsp://d:e@f/2", "rtsp://***@c/1,rtsp://***@f/2"),
+        ("https://h/p?back=https://a:b@c/", "https://h/p?back=https://***@c/"),
+        ("https://h/p?name='a'&X-Amz-Signature=abc", "https://h/p?***"),
+        ("<https://h/p?sig=abc>, then", "<https://h/p?***>, then"),
+        ("rtsp://cam:554/1 is seen by me@example.com", "rtsp://cam:554/1 is seen by me@example.com"),
+        ("https://u:p@h/mail?to=a@b.c", "https://***@h/mail?to=a@b.c"),
     ],
 )  # fmt: skip
 def test_a_link_that_opens_a_door_is_masked_and_stays_a_link(link: str, masked: str) -> None:
@@ -69,6 +88,12 @@ def test_credentials_are_removed_at_any_depth_and_under_any_name() -> None:
         "camera": "rtsp://***@camera/1",
         "result": '{"password": "***", "n": 1}',
     }
+
+
+def test_our_own_secrets_are_masked_in_what_is_removed_from_too() -> None:
+    event = {"note": {"v": "our-own-value"}, "n": 1, "our-own-value": "cam/our-own-value"}
+    removed = remove_credentials(event, ["our-own-value"])
+    assert removed == {"note": {"v": "***"}, "n": 1, "***": "cam/***"}
 
 
 def test_removing_leaves_the_event_itself_alone() -> None:
@@ -113,10 +138,113 @@ def test_a_message_without_credentials_comes_back_byte_for_byte() -> None:
         b"[" * 5000 + b'{"token":"hunter22"}',
         b'{"u": "rtsp://admin:hunter22@camera"',
         b"Authorization: hunter22",
+        b"Authorization: Bearer hunter22",
+        b'curl -H "Authorization: Bearer hunter22" https://h/',
+        b'Authorization: Digest username="u", response="hunter22"',
+        b"Cookie: a=1; session=hunter22",
+        b'{"headers": ["Authorization: Bearer hunter22"]}',
+        b'{"headers": [{"name": "Authorization", "value": "Bearer hunter22"}]}',
+        b'{"log": "password=hunter22"}',
+        b'{"log": "password=hunter22", ',
+        b'level=info msg="login" cmd="curl -d password=hunter22 x"',
+        b'{"password": "a\\"hunter22", x',
+        b"{'password': 'a\\'hunter22'}",
+        b'{"credentials": ["u]", "hunter22"], x',
+        b'{"credentials": {"user": "u", "value": "hunter22"}, x',
+        b'{"inner": "{\\"credentials\\": [\\"u\\", \\"hunter22\\"]}", x',
+        b'{"storage\\u005fsecret": "hunter22", x',
+        b'"\\u0022password\\u0022:\\u0022hunter22\\u0022", x',
+        b'"first line\\npassword=hunter22", x',
+        b"'password' => 'hunter22'",
+        b"<password>hunter22</password>",
+        b"token: Bearer hunter22",
+        b'{"u": "rtsp:\\/\\/admin:hunter22@cam\\/1"}, x',
+        b'{"u": "https:\\/\\/h\\/p?a=1\\u0026X-Amz-Signature=hunter22"}, x',
     ],
 )
 def test_what_is_no_json_is_masked_as_well_as_possible(value: bytes) -> None:
     assert b"hunter22" not in mask_payload(value)
+
+
+def _compact(value: object) -> str:
+    """As Go writes JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+WRITERS: dict[str, Callable[[object], str]] = {
+    "Python": json.dumps,
+    "Go": _compact,
+    "PHP": lambda value: json.dumps(value).replace("/", "\\/"),
+    "Python's repr": repr,
+}
+SHAPES: dict[str, Callable[[str], object]] = {
+    "a value": lambda secret: {"storage_secret": secret},
+    "a list": lambda secret: {"credentials": ["u", secret]},
+    "an object": lambda secret: {"credentials": [{"user": "u", "value": [secret]}]},
+    "a header": lambda secret: [{"name": "Authorization", "value": f"Bearer {secret}"}],
+    "a signature": lambda secret: {
+        "thumbnail": f"https://h/b/k.mp4?a=1&X-Amz-Date=2&X-Amz-Signature={quote(secret)}"
+    },
+    "a camera": lambda secret: {"stream": f"rtsp://admin:{secret}@cam:554/1"},
+}
+PLANTED = st.text(
+    st.characters(codec="ascii", categories=["L", "N", "P", "S"], exclude_characters="*"), max_size=8
+)
+"""What may stand before the needle in a secret: quotes, brackets, `@` and backslashes among it."""
+NEEDLE = "HUNTER22"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("writer", WRITERS)
+@given(before=PLANTED, levels=st.integers(0, 4), cut=st.sampled_from([0, 1, 3]))
+def test_no_credential_survives_whoever_wrote_it_and_however_deep(
+    writer: str, shape: str, before: str, levels: int, cut: int
+) -> None:
+    write = WRITERS[writer]
+    text = write({"payload": {"key": "a.mp4"}, "x": SHAPES[shape](before + NEEDLE), "z": 1})
+    for _ in range(levels):
+        text = write({"result": text, "z": 1})
+    text = text[: len(text) - cut]
+    if shape == "a header" and (cut or writer == "Python's repr" or levels > 2):
+        return  # a name beside its value, not in front of it, is known in what is parsed only
+    if shape == "a camera" and writer == "Python's repr" and '"' in before:
+        return  # it leaves `"` as it is, which is read as the end of a string of JSON
+    assert NEEDLE not in mask_payload(text.encode()).decode()
+    assert NEEDLE not in json.dumps(remove_credentials({"payload": {"result": text}}))
+
+
+INNOCENT = st.text(st.characters(exclude_characters=":=@<>\\", exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | INNOCENT,
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(INNOCENT.filter(lambda name: not is_secret_name(name)), inner, max_size=4)
+        ),
+    )
+)
+def test_an_innocent_value_stays_as_it_is(value: object) -> None:
+    for text in (json.dumps(value), json.dumps({"result": json.dumps(value)})):
+        assert mask_payload(text.encode()) == text.encode()
+    assert remove_credentials({"x": value, "y": json.dumps(value)}) == {"x": value, "y": json.dumps(value)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The camera 'a' failed: token bucket is empty.",
+        "rtsp://cam:554/1 at 12:30:05, see https://h/p?page=2 or a@b.c",
+        "secret > 5, keys: 3; author=me",
+        '{"key": "u/1630643468_6-967003_highway4_200-200-400-400_24_769.mp4", "n": 1',
+        "C:\\new\\text.txt: 3 = three",
+        "token: null, password = ''",
+    ],
+)
+def test_innocent_text_stays_as_it_is(text: str) -> None:
+    assert mask_payload(text.encode()) == text.encode()
 
 
 @pytest.mark.parametrize("form", ["plain", "json", "url"])
@@ -201,7 +329,31 @@ def test_short_settings_do_not_tear_holes() -> None:
 
 @pytest.mark.timeout(60)  # quadratic behaviour would take hours
 @pytest.mark.parametrize(
-    "text", [b"http://", b"a:// ", b'"secret":', b'\\"', b"password=", b"{", b"a ", b"token  "]
+    "text",
+    [
+        b"http://",
+        b"a:// ",
+        b'"secret":',
+        b'\\"',
+        b"password=",
+        b"{",
+        b"a ",
+        b"token  ",
+        b"a",
+        b"\\",
+        b":\\",
+        b'token:"',
+        b'token:\\"',
+        b'"credentials":[',
+        b'cookie:="',
+        b"a://?a=b&",
+        b"rtsp://a:b ",
+        b"a:\\n",
+        b"\\u0061",
+        b"\\\\u0061",
+        b"rtsp://a:b@",
+        b"@",
+    ],
 )
 def test_masking_a_hostile_megabyte_costs_no_more_than_its_length(text: bytes) -> None:
     assert mask_payload(text * (1_000_000 // len(text)))

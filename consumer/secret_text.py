@@ -1,0 +1,128 @@
+r"""Credentials in text that is not JSON, or no longer: logs, headers, cut-off events, strings inside strings.
+
+Looked for are names with a value behind (`password=…`, `"storage_secret": "…"`, `Authorization: …`) at any
+place, whatever quotes are open there. A value ends where its own kind of quote ends, however many levels deep
+it is escaped; what never ends is masked to the end of the text. In doubt more is masked. One pass, linear.
+"""
+
+import re
+
+from consumer.links import decoded_units, mask_links
+from consumer.secret_names import MASK, is_secret_name
+
+_NAME = re.compile(
+    r"""(?<![a-z0-9_.-])(?P<name>[a-z0-9_.-]++)(?P<quote>(?:\\*+["']|\\++u002[27])?+)
+        (?P<separator>\s*+(?:[:=]{1,2}+>?+|>)(?:\s|\\++[nrt])*+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_QUOTE = re.compile(r"""(\\*+)(["'])""")
+_BRACKET_OR_QUOTE = re.compile(r"""[\[\]{}]|(?<!\\)\\*+["']""")
+_NO_SECRET = re.compile(r"""(?:null|true|false|\*\*\*)(?![^\s,;&}\])"'\\])""", re.IGNORECASE)
+_WORD = re.compile(
+    r"""(?:(?:bearer|basic|digest|negotiate|token|apikey)[ \t]++)?+(?:[^\s"&\\]|\\++(?!["'nrt\\]))*+""",
+    re.IGNORECASE,
+)
+_ELEMENT = re.compile(r"[^<]*+")
+_REST_OF_LINE = re.compile(r"""(?:=\\*+"[^"\r\n]*+"?+|\\++(?!["'nr\\])|[^"\r\n\\])*+""")
+r"""Of a header, which may quote: `Digest username="u", response="…"`."""
+
+_HEADERS = ("authorization", "cookie")
+_PUNCTUATION = "'<>,;)}]"
+_ESCAPED_LETTERS = "bfnrt"
+
+
+def mask_text(text: str, *, source: bool = True) -> str:
+    """Return a text with the credentials in it masked: values behind names that say so, and links.
+
+    Args:
+        text: anything.
+        source: of JSON or the like (see `mask_links`); False for a text that a parser has unescaped.
+    """
+    plain = decoded_units(text)
+    masked = _without_values(mask_links(plain, source=source))
+    return text if masked == plain else masked
+
+
+def _without_values(text: str) -> str:
+    pieces = []
+    copied = position = 0
+    while (found := _NAME.search(text, position)) is not None:
+        position = found.end()  # the value of an innocent name may hold a name itself
+        if not _is_secret(text, found):
+            continue
+        begin, end, position = _value(text, found)
+        if begin < end:
+            quote = found["quote"] if text[begin] in "[{" else ""
+            pieces += [text[copied:begin], quote, MASK, quote]
+            copied = end
+    pieces.append(text[copied:])
+    return "".join(pieces)
+
+
+def _is_secret(text: str, found: re.Match[str]) -> bool:
+    begin = found.start()
+    if found["separator"].strip() == ">" and text[max(0, begin - 1) : begin] not in ("<", ":"):
+        return False  # no element of XML
+    name = found["name"]
+    # `\npassword` in a string: the letter belongs to the escape.
+    escaped = text[begin - 1 : begin] == "\\" and name[0] in _ESCAPED_LETTERS
+    return is_secret_name(name) or (escaped and is_secret_name(name[1:]))
+
+
+def _value(text: str, found: re.Match[str]) -> tuple[int, int, int]:
+    """Return where the value behind a name begins, where it ends, and where to look on."""
+    begin = found.end()
+    quote = _QUOTE.match(text, begin)
+    if quote is not None:
+        end, beyond = _string_end(text, quote)
+        return quote.end(), end, beyond
+    if text[begin : begin + 1] in ("[", "{"):
+        end = _container_end(text, begin)
+        return begin, end, end
+    if _NO_SECRET.match(text, begin):
+        return begin, begin, begin
+    if found["separator"].strip() == ">":
+        kind = _ELEMENT
+    elif found["name"].lower().endswith(_HEADERS) and not found["quote"]:
+        kind = _REST_OF_LINE
+    else:
+        kind = _WORD
+    match = kind.match(text, begin)
+    end = match.end() if match else begin
+    while end > begin and text[end - 1] in _PUNCTUATION:
+        end -= 1
+    return begin, end, end
+
+
+def _string_end(text: str, opening: re.Match[str]) -> tuple[int, int]:
+    r"""Return where a string's content ends, and where its closing quote does.
+
+    Where a quote is written with n backslashes, an escaped quote has n + 1 more, and an escaped backslash
+    2n + 2. Fewer than n are a quote of a string around this one.
+    """
+    escapes, mark = len(opening[1]), opening[2]
+    for quote in re.compile(rf"(?<!\\)(\\*+){mark}").finditer(text, opening.end()):
+        backslashes = len(quote[1])
+        more = backslashes - escapes
+        if more < 0:
+            return quote.start(), quote.start()
+        if more // (escapes + 1) % 2 == 0:
+            return quote.end() - 1 - escapes, quote.end()
+    return len(text), len(text)
+
+
+def _container_end(text: str, begin: int) -> int:
+    depth, position = 0, begin
+    while (token := _BRACKET_OR_QUOTE.search(text, position)) is not None:
+        position = token.end()
+        mark = token.group()
+        if mark in ("[", "{"):
+            depth += 1
+        elif mark in ("]", "}"):
+            depth -= 1
+            if depth == 0:
+                return position
+        else:
+            quote = _QUOTE.match(text, token.start())
+            position = _string_end(text, quote)[1] if quote else position
+    return len(text)
