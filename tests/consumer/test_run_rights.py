@@ -9,6 +9,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types f
     ResourceType,
 )
 
+from consumer.connection import KafkaConnection
+from consumer.topics import produce
+from modelops import comparisons
 from modelops.embedded import EmbeddedTriton
 from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User
 from tests.brokers.topics import allow
@@ -77,6 +80,11 @@ def test_the_rights_that_the_document_lists_are_enough_for_pods_and_for_people(
             said = pod.log.read_text().lower()
             assert not re.findall(r".*(?:authori[sz]|nowhere|not known).*", said)
             assert pod.stop() == 0
+        produce(kafka.bootstrap, world.comparisons_topic, [b"no comparison"])
+        connection = KafkaConnection(
+            kafka.sasl_bootstrap, "SASL_PLAINTEXT", "PLAIN", PERSON.name, PERSON.password
+        )
+        assert list(comparisons.read(connection, world.comparisons_topic)) == []
         vault.add("cam/gone.mp4", clip)
         environ = world.environ | login(world, PERSON) | {"LOG_FORMAT": "json"}
         listed = vault_ml("dead-letter", "list", "--json", environ=environ)
