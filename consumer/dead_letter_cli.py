@@ -25,7 +25,7 @@ from consumer.letter_options import (
     ReasonOption,
     ToOption,
 )
-from consumer.resend_cli import replay
+from consumer.resend_cli import replay, say_if_it_takes_long
 
 if TYPE_CHECKING:
     from consumer.letter_desk import LetterDesk
@@ -51,6 +51,7 @@ def list_letters(
 
     choice = choice_of(reason, camera, since, until)
     with open_desk(config) as desk:
+        say_if_it_takes_long(desk)
         seen: Counter[str] = Counter()
         found = heapq.nlargest(limit, counted(desk.read(choice), seen), key=attrgetter("age"))
         if json_lines:
@@ -119,6 +120,8 @@ def export(
             ["Name letters, or choose them by --reason, --camera, --from and --to: not both."]
         )
     with open_desk(config, letters or ()) as desk:
+        if not letters:
+            say_if_it_takes_long(desk)
         found: Iterable[Letter] = desk.named() if letters else desk.read(choice)
         try:
             count = write_letters(found, desk.marks, output)

@@ -24,11 +24,15 @@ from consumer.resend import notes_topic
 
 @dataclass(frozen=True)
 class LetterDesk:
-    """The settings, the topic of letters, which of those were sent again, by position, and who is named."""
+    """The settings, the topic of letters, which of those were sent again, by position, and who is named.
+
+    messages: how many the topic holds, about.
+    """
 
     settings: TopicSettings
     past: Past
     marks: Mapping[str, ReplayMark]
+    messages: int
     names: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -95,11 +99,13 @@ def open_desk(config: Path | None, names: Sequence[str] = ()) -> Iterator[Letter
     connection, topic = kafka_connection(loaded), loaded.queue_dead_letter
     parsed = tuple(parse_name(name, topic) for name in names)
     with Past(connection, topic) as letters, Past(connection, notes_topic(topic)) as notes:
-        if not letters.stretches():
+        held = letters.stretches()
+        if not held:
             raise SetupError(
                 f"Topic {topic!r} does not exist: set QUEUE_NAME or QUEUE_DEAD_LETTER as consumers have it."
             )
-        yield LetterDesk(loaded, letters, read_marks(notes), parsed, secrets)
+        messages = sum(each.end - each.begin for each in held)
+        yield LetterDesk(loaded, letters, read_marks(notes), messages, parsed, secrets)
 
 
 def choice_of(

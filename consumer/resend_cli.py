@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from consumer.resend_plan import Plan
 
 _SHOWN_PLAN = 20
+_MANY = 20_000
 
 
 def replay(
@@ -79,6 +80,7 @@ def replay(
         if letters:
             found = desk.named()
         else:
+            say_if_it_takes_long(desk)
             due = _due(desk.read(chosen), desk, source, topic_to, others, again=again)
             found = heapq.nsmallest(limit, counted(due, others.due), key=attrgetter("age"))
         plan = plan_of(
@@ -100,6 +102,13 @@ def replay(
             _send(plan, desk.settings)
         if letters and plan.left_out:
             raise typer.Exit(1)
+
+
+def say_if_it_takes_long(desk: "LetterDesk") -> None:
+    """Say what is read where somebody waits for it: about 10,000 messages a second."""
+    if desk.messages > _MANY:
+        topic = desk.settings.queue_dead_letter
+        print(f"Reading {topic}, which holds about {desk.messages} messages.", file=sys.stderr)
 
 
 @dataclass

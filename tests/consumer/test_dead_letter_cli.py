@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consumer import letter_text, resend
+from consumer import letter_text, resend, resend_cli
 from consumer.connection import KafkaConnection
 from consumer.dead_letter import build_dead_letter
 from consumer.errors import (
@@ -124,6 +124,20 @@ def test_letters_are_listed_newest_first_and_summed_up_by_reason(post: Post) -> 
     assert "3 dead letters" in done.stderr
     assert "malformed 1" in done.stderr
     assert committed_offsets(post.kafka.bootstrap, "vault-ml", post.topic) == {}
+
+
+def test_a_topic_that_takes_long_to_read_is_announced_and_a_position_is_read_alone(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        post.write(event(f"{name}.mp4"))
+    monkeypatch.setattr(resend_cli, "_MANY", 2)
+    assert f"Reading {post.topic}, which holds about 6 messages." in post.run("list").stderr
+    shown = post.run("show", "0/2")
+    assert "b.mp4" in shown.stdout
+    assert "Reading" not in shown.stderr
+    two = post.run("export", "0/4", "0/0")
+    assert [json.loads(line)["key"] for line in two.stdout.splitlines()] == ["c.mp4", "a.mp4"]
 
 
 def test_letters_are_chosen_by_reason_camera_and_time(post: Post) -> None:
