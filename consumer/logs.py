@@ -18,7 +18,11 @@ from consumer.masking import Masker
 
 LogFormat = Literal["auto", "json", "console"]
 
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""Line breaks of Unicode, and marks that turn the reading direction: what follows would look different."""
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"} | {
+    code: f"\\u{code:04x}" for code in _DIRECTIONS
+}
 """A recording's name must not move the cursor of the terminal that shows it."""
 _CONTROLS_AND_BREAKS = _CONTROLS | {ord("\n"): "\\n", ord("\t"): "\\t"}
 

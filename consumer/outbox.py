@@ -39,7 +39,7 @@ class OutboxSettings:
     dead_letter_topic: str
     max_message_bytes: int
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Configured secrets, by value: masked in dead letters."""
+    """Configured secrets, by value: masked in results and dead letters."""
 
 
 class Outbox:
@@ -74,6 +74,7 @@ class Outbox:
             self._settings.max_message_bytes,
             recording.replay,
             duplicate_of=recording.duplicate_of,
+            secrets=self._settings.secrets,
         )
         outcome, _, reason = analysis.outcome.partition(":")
         line: dict[str, object] = {

@@ -6,13 +6,14 @@ its users parse today; everything it has no room for travels in headers. Both fo
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from consumer import replay_mark
 from consumer.analysis import Analysis, Detection, FrameResult
 from consumer.credentials import remove_credentials
 from consumer.events import RecordingEvent
+from consumer.links import mask_links
 from consumer.messages import OutgoingMessage, Position
 from consumer.replay_mark import ReplayMark
 
@@ -55,6 +56,7 @@ def build_result(
     replay: ReplayMark | None = None,
     *,
     duplicate_of: Position | None = None,
+    secrets: Collection[str] = (),
 ) -> OutgoingMessage:
     """Return the `classification` result of one event, not larger than `max_bytes`.
 
@@ -68,8 +70,10 @@ def build_result(
         max_bytes: the topic's `message.max.bytes`; 10,000 or more.
         replay: the mark of an event that was sent again; goes into a header.
         duplicate_of: where the same event stood before; goes into a header.
+        secrets: values of our own settings, masked in what is echoed of the event; but not in the recording's
+            key, without which nobody could tell whose result it is.
     """
-    echoed = remove_credentials(event.raw)
+    echoed = _echoed(event, secrets)
     ranked = sorted((d.score for frame in analysis.frames for d in frame.detections), reverse=True)
 
     def message(kept: int) -> OutgoingMessage:
@@ -87,7 +91,7 @@ def build_result(
     if fits(len(ranked)):
         return message(len(ranked))
     if not fits(0):
-        whole, echoed = False, readme_event(event)
+        whole, echoed = False, readme_event(event, secrets)
     enough, too_many = 0, len(ranked) + 1
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
@@ -104,11 +108,11 @@ def result_id(event: RecordingEvent, model_digest: str, position: Position) -> s
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-def readme_event(event: RecordingEvent) -> dict[str, Any]:
+def readme_event(event: RecordingEvent, secrets: Collection[str] = ()) -> dict[str, Any]:
     """Return an event without its bulk: the README's names where small, and of the payload the key."""
     kept = {
         name: value
-        for name, value in remove_credentials(event.raw).items()
+        for name, value in remove_credentials(event.raw, secrets).items()
         if name in _README_NAMES and len(_json(value)) <= _SMALL_BYTES
     }
     return {**kept, "source": event.source, "payload": {"key": event.key}}
@@ -240,6 +244,14 @@ def _truncation(kept: int, found: int, *, whole_event: bool) -> str | None:
     if kept == found and whole_event:
         return None
     return _json({"detections": kept, "of": found, "event": "whole" if whole_event else "reduced"})
+
+
+def _echoed(event: RecordingEvent, secrets: Collection[str]) -> dict[str, Any]:
+    echoed = remove_credentials(event.raw, secrets)
+    payload = echoed.get("payload")
+    if event.key and isinstance(payload, Mapping):
+        echoed["payload"] = {**payload, "key": mask_links(event.key)}
+    return echoed
 
 
 def _json(value: object) -> str:

@@ -168,6 +168,7 @@ def with_secrets(event: dict[str, Any], vault: FaultyVault) -> dict[str, Any]:
     event["payload"]["metadata"]["camera-link"] = f"rtsp://admin:{quote(CAMERA, safe='')}@10.0.0.9/stream"
     event["payload"]["result"] = json.dumps({"storage_secret": STORAGE, "url": link})
     return event | {
+        "note": {"text": [f"we use {each}" for each in SETTINGS.values()]},
         "data": {"storage_uri": "https://v", "storage_access_key": STORAGE, "storage_secret": STORAGE},
         "monitorStage": {"user": {"access_token": TOKEN, "amazon_secret_access_key": TOKEN}, "link": link},
         "vaultOverrideSecretKey": STORAGE,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumer.dead_letter import build_dead_letter, envelope_reason
+from consumer.dead_letter import LARGEST_PAYLOAD_BYTES, build_dead_letter, envelope_reason
 from consumer.errors import (
     BrokerAway,
     ContractError,
@@ -154,6 +154,34 @@ def test_a_secret_in_a_recordings_name_is_masked_there_too_and_said() -> None:
     message = _letter(json.dumps(event).encode(), secrets=("our-own-secret",))
     assert b"our-own-secret" not in message.value + _payload(message)
     assert "masked" in _envelope(message)["deadLetter"]["attributes"]["payload"]
+
+
+def test_a_login_in_a_recordings_name_is_masked_there_too_and_said() -> None:
+    event = json.loads(json.dumps(README_EVENT))
+    event["payload"]["key"] = "rtsp://admin:hunter22@cam/x.mp4"
+    message = _letter(json.dumps(event).encode())
+    attributes = _envelope(message)["deadLetter"]["attributes"]
+    assert b"hunter22" not in message.value + _payload(message)
+    assert attributes["key"] == "rtsp://***@cam/x.mp4"
+    assert "masked" in attributes["payload"]
+
+
+def test_half_a_credential_at_a_cut_is_left_out() -> None:
+    secret, login = "our-own-secret", "rtsp://admin:our-own-hunter22@cam"
+    told = _envelope(_letter(b" " * 90_000, max_bytes=20_000))["deadLetter"]["attributes"]["payload"]
+    cut = int(told.split()[3]) + 1024
+    for planted in (login, secret):
+        for inside in range(1, len(planted)):
+            payload = b" " * (cut - inside) + planted.encode() + b" " * 90_000
+            message = _letter(payload, max_bytes=20_000, secrets=(secret,))
+            assert b"our-own" not in _payload(message), inside
+
+
+def test_a_payload_is_kept_up_to_a_megabyte_however_much_the_topic_takes() -> None:
+    for payload in (b"a" * 4_000_000, b'{"payload": {"key": "a.mp4"}, "x": [' + b"1," * 2_000_000 + b"1]}"):
+        message = _letter(payload, max_bytes=50_000_000)
+        assert len(_payload(message)) <= LARGEST_PAYLOAD_BYTES
+        assert "payload" in _envelope(message)["deadLetter"]["attributes"]
 
 
 def test_the_same_event_has_the_same_key_when_it_fails_again() -> None:

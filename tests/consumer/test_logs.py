@@ -147,10 +147,12 @@ def test_a_traceback_does_not_show_local_variables() -> None:
 def test_a_recordings_name_cannot_forge_a_line_or_move_the_cursor() -> None:
     stream = io.StringIO()
     logs.configure(format="console", stream=stream)
-    structlog.get_logger("vault-ml").info("recording", key="x.mp4\n2026 [error] forged\x1b[2J\x9b")
+    structlog.get_logger("vault-ml").info(
+        "recording", key="x.mp4\n2026 [error] forged\x1b[2J\x9b\u202e\u2028\u2066"
+    )
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b[2J" not in stream.getvalue()
-    assert "\x9b" not in stream.getvalue()
+    assert not set("\x9b\u202e\u2028\u2066") & set(stream.getvalue())
 
 
 def test_a_line_that_cannot_be_written_costs_nothing_but_itself(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What masking promises: no secret gets through, and the rest stays readable."""
 
+import base64
 import json
 from urllib.parse import quote
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.credentials import mask_payload
 from consumer.masking import Masker
 
 SECRET = 'p"a\\s/s wörd+&'
@@ -54,6 +56,34 @@ def test_a_value_that_too_short_to_be_a_secret_does_not_garble_the_text() -> Non
         Masker(["xxx", "", "a"])("https://xxx.api.vault.kerberos.live")
         == "https://xxx.api.vault.kerberos.live"
     )
+
+
+def test_logs_and_dead_letters_agree_how_short_a_secret_may_be() -> None:
+    for mask in (Masker(["abcde"]), lambda text: mask_payload(text.encode(), ["abcde"]).decode()):
+        assert mask("an abcde here") == "an abcde here"
+    for mask in (Masker(["abcdef"]), lambda text: mask_payload(text.encode(), ["abcdef"]).decode()):
+        assert mask("an abcdef here") == "an *** here"
+
+
+def test_a_secret_in_base64_is_masked_in_logs_too() -> None:
+    login = base64.b64encode(f"user:{SECRET}".encode()).decode()
+    assert base64.b64encode(SECRET.encode()).decode()[4:12] not in Masker([SECRET])(f"Basic {login}")
+    assert "***" in Masker([SECRET])(f"sent {login} there")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer hunter22",
+        "b'Authorization: Basic hunter22'",
+        'level=info msg="login" cmd="curl -d password=hunter22 x"',
+        "{'headers': {'X-Api-Key': 'a\"hunter22'}}",
+        "opening rtsp://admin:p'hunter22@cam/1",
+        "opening rtsp://admin:p hunter22@cam/1",
+    ],
+)
+def test_credentials_of_others_are_masked_in_any_text(text: str) -> None:
+    assert "hunter22" not in Masker()(text)
 
 
 def test_of_two_secrets_that_begin_alike_the_longer_leaves_no_tail() -> None:

@@ -78,6 +78,20 @@ def test_the_whole_event_is_echoed_without_its_credentials(version: str) -> None
     assert not any(secret in message.value.decode() for secret in SECRETS)
 
 
+def test_our_own_secrets_are_masked_in_what_is_echoed_but_the_recording_keeps_its_name() -> None:
+    raw = json.loads(json.dumps(README_EVENT)) | {"note": {"who": ["Bearer our-own-secret"]}}
+    raw["payload"]["key"] = key = "our-own-secret/a.mp4"
+    for filling in ("", "x" * 20_000):
+        raw["filling"] = filling
+        secrets = ["our-own-secret"]
+        value = _value(build_result(_event(raw), ANALYSIS, POSITION, 10_000, secrets=secrets))
+        assert value["payload"].pop("key") == key
+        assert "our-own-secret" not in json.dumps(value)
+    secrets = ["payload", "metadata"]
+    value = _value(build_result(_event(raw), ANALYSIS, POSITION, MAX_BYTES, secrets=secrets))
+    assert value["source"] == README_EVENT["source"], "even a password that is a name of ours ends nothing"
+
+
 def test_what_readme_users_read_is_kept_though_it_sounds_secret() -> None:
     metadata = _value(build_result(_event(README_EVENT), ANALYSIS, POSITION, MAX_BYTES))["payload"][
         "metadata"
