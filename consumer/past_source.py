@@ -78,7 +78,7 @@ class PastSource(EventSource):
         stop: Event,
     ) -> None:
         super().__init__(connection, group=group, topic=topic, properties={"enable.partition.eof": True})
-        self._topic_read, self._stretches = topic, stretches
+        self._group, self._topic_read, self._stretches = group, topic, stretches
         self._window, self._mark, self._stop = window, mark, stop
         self._read_to = {each.partition: each.end for each in stretches}
         self._begins: list[TopicPartition] = []

@@ -1,10 +1,11 @@
-"""`vault-ml dead-letter` on a Kafka that asks what a user may do: which rights it takes, and what lacks."""
+"""Dead letters and replays on a Kafka that asks what a user may do: which rights it takes, and what lacks."""
 
 import json
 import subprocess
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from threading import Event
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types forget what it offers
@@ -12,9 +13,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types f
     ResourceType,
 )
 
+from consumer import past_source
+from consumer.connection import KafkaConnection
 from consumer.dead_letter import build_dead_letter
-from consumer.errors import RecordingRefused
+from consumer.errors import BrokerAway, RecordingRefused
 from consumer.messages import Position
+from consumer.past import Stretch
+from consumer.replay_mark import ReplayMark
 from consumer.resend import notes_topic
 from consumer.topics import produce
 from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User
@@ -110,3 +115,22 @@ def test_a_missing_right_to_write_is_named_before_anybody_agrees_and_nobody_else
         assert done.returncode == 1
         assert f"does not let us write to topic '{source}': grant WRITE" in done.stderr
         assert "took over" not in done.stderr
+
+
+def test_a_replay_without_a_right_to_its_group_says_so(
+    guarded: KafkaBroker, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_source, "_COMMITTED_SECONDS", 2.0)
+    connection = KafkaConnection(guarded.sasl_bootstrap, "SASL_PLAINTEXT", "PLAIN", "stranger", "a-password")
+    replay = past_source.PastSource(
+        connection,
+        group="vault-ml.replay-0",
+        topic=source,
+        stretches=[Stretch(0, 0, 1, 0)],
+        window=past_source.Window(datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)),
+        mark=ReplayMark("source", "replay-0", 1, "2026-05-01T00:00:00Z"),
+        stop=Event(),
+    )
+    with pytest.raises(BrokerAway, match=r"grant READ and DESCRIBE on group 'vault-ml\.replay-0'"):
+        replay.places()
+    replay.leave(timeout_seconds=1.0)
