@@ -91,6 +91,23 @@ def test_where_transactions_are_refused_it_stops_with_one_sentence(
             assert pod.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("exactly-once", "at-least-once"), ("at-least-once", "exactly-once")]
+)
+def test_delivery_is_changed_by_a_rolling_update(world: World, clip: Path, before: str, after: str) -> None:
+    world.send(*[world.store(f"cam/{n}.mp4", clip) for n in range(10)])
+    with world.pod(KAFKA_DELIVERY=before) as old:
+        world.results(3)
+        with world.pod(KAFKA_DELIVERY=after) as new:
+            new.wait_until_ready()
+            assert old.stop() == 0
+            world.send(*[world.store(f"cam/{n}.mp4", clip) for n in range(10, 15)])
+            new.wait_for(lambda: world.committed() == {0: 15}, "all committed")
+            assert new.metric("vault_ml_delivery_info", promise=after) == 1
+            assert new.stop() == 0
+    assert each_once(world, 15)
+
+
 def test_a_result_too_large_for_its_topic_aborts_its_transaction_and_costs_nobody_else(
     world: World, clip: Path
 ) -> None:
