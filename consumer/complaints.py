@@ -62,7 +62,10 @@ class Complaints:
                 "grant READ on both."
             )
         if error.fatal():
-            raise StreamSetupError(f"Kafka ended our membership for good: {error.str()}.")
+            raise StreamSetupError(
+                f"Kafka ended our membership for good ({error.str()}): if another pod has the same "
+                "KAFKA_GROUP_INSTANCE_ID, give each its own."
+            )
         if error.code() == KafkaError._BAD_COMPRESSION and progress is not None:
             self._cannot_unpack(progress, time.monotonic())
         else:
