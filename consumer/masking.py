@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from consumer.known_secrets import mask_known_secrets
+from consumer.links import mask_links
 from consumer.secret_names import MASK, is_secret_name
 from consumer.secret_text import mask_text
 
@@ -30,8 +31,7 @@ class Masker:
 
     def __call__(self, text: str) -> str:
         """Return `text` with secrets, credentials, users in URLs and query strings replaced by ***."""
-        raw = mask_known_secrets(text.encode("utf-8", "surrogatepass"), self._secrets)
-        return mask_urls(mask_text(raw.decode("utf-8", "surrogatepass")))
+        return mask_urls(mask_text(self._without_known(text), sentences=True))
 
     def value(self, value: object) -> object:
         """Return `value` masked all the way down; what JSON does not know becomes its masked repr()."""
@@ -51,7 +51,15 @@ class Masker:
 
     def fields(self, fields: Mapping[Any, object]) -> dict[Any, object]:
         """Return the fields with masked values; a field named like a credential is masked whole."""
-        return {
-            name: MASK if is_secret_name(str(name)) and value not in (None, "") else self.value(value)
-            for name, value in fields.items()
-        }
+        return {name: self._field(str(name), value) for name, value in fields.items()}
+
+    def _field(self, name: str, value: object) -> object:
+        if is_secret_name(name) and value not in (None, ""):
+            return MASK
+        if name == "key" and isinstance(value, str):
+            return mask_urls(mask_links(self._without_known(value)))  # a recording may be `u/token=1.mp4`
+        return self.value(value)
+
+    def _without_known(self, text: str) -> str:
+        raw = text.encode("utf-8", "surrogatepass")
+        return mask_known_secrets(raw, self._secrets).decode("utf-8", "surrogatepass")

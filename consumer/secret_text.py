@@ -18,37 +18,44 @@ _NAME = re.compile(
 _QUOTE = re.compile(r"""(\\*+)(["'])""")
 _BRACKET_OR_QUOTE = re.compile(r"""[\[\]{}]|(?<!\\)\\*+["']""")
 _NO_SECRET = re.compile(r"""(?:null|true|false|\*\*\*)(?![^\s,;&}\])"'\\])""", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:bearer|basic|digest|negotiate|token|apikey)[ \t]++", re.IGNORECASE)
 _WORD = re.compile(
-    r"""(?:(?:bearer|basic|digest|negotiate|token|apikey)[ \t]++)?+(?:[^\s"&\\]|\\++(?!["'nrt\\]))*+""",
+    rf"""(?:{_SCHEME.pattern})?+(?:[^\s"&\\]|\\++(?!["'nrt\\]))*+""",
     re.IGNORECASE,
 )
 _ELEMENT = re.compile(r"[^<]*+")
 _REST_OF_LINE = re.compile(r"""(?:=\\*+"[^"\r\n]*+"?+|\\++(?!["'nr\\])|[^"\r\n\\])*+""")
 r"""Of a header, which may quote: `Digest username="u", response="…"`."""
 
+_IN_SENTENCES = ("token", "authorization")
+"""Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
+
+_SENTENCE = re.compile(r"\w [a-z]+: \w", re.IGNORECASE)
+
 _HEADERS = ("authorization", "cookie")
 _PUNCTUATION = "'<>,;)}]"
 _ESCAPED_LETTERS = "bfnrt"
 
 
-def mask_text(text: str, *, source: bool = True) -> str:
+def mask_text(text: str, *, source: bool = True, sentences: bool = False) -> str:
     """Return a text with the credentials in it masked: values behind names that say so, and links.
 
     Args:
         text: anything.
         source: of JSON or the like (see `mask_links`); False for a text that a parser has unescaped.
+        sentences: the text is written for people, who must read what is wrong with a `token: …`.
     """
     plain = decoded_units(text)
-    masked = _without_values(mask_links(plain, source=source))
+    masked = _without_values(mask_links(plain, source=source), sentences=sentences)
     return text if masked == plain else masked
 
 
-def _without_values(text: str) -> str:
+def _without_values(text: str, *, sentences: bool) -> str:
     pieces = []
     copied = position = 0
     while (found := _NAME.search(text, position)) is not None:
         position = found.end()  # the value of an innocent name may hold a name itself
-        if not _is_secret(text, found):
+        if not _is_secret(text, found) or (sentences and _is_told(text, found)):
             continue
         begin, end, position = _value(text, found)
         if begin < end:
@@ -67,6 +74,15 @@ def _is_secret(text: str, found: re.Match[str]) -> bool:
     # `\npassword` in a string: the letter belongs to the escape.
     escaped = text[begin - 1 : begin] == "\\" and name[0] in _ESCAPED_LETTERS
     return is_secret_name(name) or (escaped and is_secret_name(name[1:]))
+
+
+def _is_told(text: str, found: re.Match[str]) -> bool:
+    """Tell whether the name is a word of a sentence, with no login behind it."""
+    return (
+        found["name"].lower() in _IN_SENTENCES
+        and _SENTENCE.match(text, max(0, found.start() - 2)) is not None
+        and _SCHEME.match(text, found.end()) is None
+    )
 
 
 def _value(text: str, found: re.Match[str]) -> tuple[int, int, int]:

@@ -79,11 +79,31 @@ def test_a_secret_in_base64_is_masked_in_logs_too() -> None:
         'level=info msg="login" cmd="curl -d password=hunter22 x"',
         "{'headers': {'X-Api-Key': 'a\"hunter22'}}",
         "opening rtsp://admin:p'hunter22@cam/1",
+        "we sent Authorization: Bearer hunter22",
+        "its password: hunter22",
         "opening rtsp://admin:p hunter22@cam/1",
     ],
 )
 def test_credentials_of_others_are_masked_in_any_text(text: str) -> None:
     assert "hunter22" not in Masker()(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to acquire SASL OAUTHBEARER token: invalid_client, says the provider.",
+        "TOPIC_AUTHORIZATION_FAILED: topic authorization: failed for 'a'",
+        "KAFKA_KEY_PASSWORD is wrong: give the one of the key.",
+    ],
+)
+def test_a_sentence_about_a_credential_stays_readable(text: str) -> None:
+    assert Masker()(text) == text
+
+
+def test_a_recordings_key_can_be_searched_for_in_the_log() -> None:
+    fields = {"key": "u/token=1.mp4", "why": "token=1"}
+    assert Masker().fields(fields) == {"key": "u/token=1.mp4", "why": "token=***"}
+    assert Masker(["our-own-value"]).fields({"key": "our-own-value/1.mp4"}) == {"key": "***/1.mp4"}
 
 
 def test_of_two_secrets_that_begin_alike_the_longer_leaves_no_tail() -> None:
