@@ -122,28 +122,31 @@ class Past:
                     if each.partition in ends
                 ]
             )
-            heard_at = time.monotonic()
+            heard_at, trouble = time.monotonic(), ""
             while ends:
+                if time.monotonic() - heard_at > SILENCE_SECONDS:
+                    raise BrokerAway(
+                        f"Kafka sent nothing more of topic {self.topic!r} for {SILENCE_SECONDS:g} s, and its "
+                        f"end was not reached{trouble}; try again."
+                    )
                 message = self._consumer.poll(_POLL_SECONDS)
                 if message is None:
-                    if time.monotonic() - heard_at > SILENCE_SECONDS:
-                        raise BrokerAway(
-                            f"Kafka sent nothing more of topic {self.topic!r} for {SILENCE_SECONDS:g} s, "
-                            "and its end was not reached; try again."
-                        )
                     continue
-                heard_at = time.monotonic()
                 partition, offset, error = message.partition() or 0, message.offset() or 0, message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    ends.pop(partition, None)
-                elif error is not None:
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     if error.code() in _REFUSALS or error.fatal():
                         raise self._named(error)
+                    # It may pass, and it may come for ever: a batch that cannot be unpacked, say.
+                    trouble = f" ({error.str()}, partition {partition})"
+                    continue
+                if error is not None:
+                    ends.pop(partition, None)
                 elif partition in ends:
                     if offset < ends[partition]:
                         yield PastRecord(to_record(message), _written_at(message))
                     if offset + 1 >= ends[partition]:
                         del ends[partition]
+                heard_at = time.monotonic()  # only now: whoever got the record may have taken his time
         except KafkaException as error:
             raise self._named(error.args[0]) from error
         finally:
