@@ -30,7 +30,7 @@ r"""Of a header, which may quote: `Digest username="u", response="…"`."""
 _IN_SENTENCES = ("token", "authorization")
 """Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
 
-_SENTENCE = re.compile(r"\w [a-z]+: \w", re.IGNORECASE)
+_SENTENCE = re.compile(r"\w [a-z]+: [\w{]", re.IGNORECASE)
 
 _HEADERS = ("authorization", "cookie")
 _PUNCTUATION = "'<>,;)}]"

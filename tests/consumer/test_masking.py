@@ -81,6 +81,7 @@ def test_a_secret_in_base64_is_masked_in_logs_too() -> None:
         "opening rtsp://admin:p'hunter22@cam/1",
         "we sent Authorization: Bearer hunter22",
         "its password: hunter22",
+        'Failed to read the token: {"access_token": "hunter22"}',
         "opening rtsp://admin:p hunter22@cam/1",
     ],
 )
@@ -92,6 +93,7 @@ def test_credentials_of_others_are_masked_in_any_text(text: str) -> None:
     "text",
     [
         "Failed to acquire SASL OAUTHBEARER token: invalid_client, says the provider.",
+        'Failed to acquire SASL OAUTHBEARER token: {"error": "invalid_client", "error_description": "who?"}',
         "TOPIC_AUTHORIZATION_FAILED: topic authorization: failed for 'a'",
         "KAFKA_KEY_PASSWORD is wrong: give the one of the key.",
     ],
