@@ -1,11 +1,13 @@
 """What tests ask of a broker's topics and groups; messages go in and out with consumer.topics."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types forget what it offers
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -80,3 +82,17 @@ def allow(
     ]
     for created in admin.create_acls(bindings).values():
         created.result(_SECONDS)
+
+
+@contextmanager
+def without_write(bootstrap: str, user: str, topic: str) -> Iterator[None]:
+    """Take the right to write to a topic away from a user, for a while; for an authorizer."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    who = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{user}", "*", AclOperation.WRITE)
+    denied = AclBinding(*who, AclPermissionType.DENY)
+    admin.create_acls([denied])[denied].result(_SECONDS)
+    try:
+        yield
+    finally:
+        same = AclBindingFilter(*who, AclPermissionType.DENY)
+        admin.delete_acls([same])[same].result(_SECONDS)

@@ -10,8 +10,9 @@ from confluent_kafka import Producer
 
 from consumer.topics import Record
 from modelops.embedded import EmbeddedTriton
+from tests import clips
 from tests.brokers.kafka import WITH_AUTHORIZER, KafkaBroker, User
-from tests.brokers.topics import allow_all_but_create, create_topic
+from tests.brokers.topics import allow_all_but_create, create_topic, without_write
 from tests.fakes.faulty_vault import FaultyVault, silence
 from tests.pods import Pod
 from tests.worlds import World, keys
@@ -189,6 +190,60 @@ def test_a_pod_that_stood_still_while_others_had_its_partitions_writes_nothing_t
             assert frozen.stop() == 0
             assert other.stop() == 0
     assert each_once(world, 61)
+
+
+def test_a_pod_that_lost_its_partitions_drops_what_it_had_in_hand_and_goes_on(
+    world: World, clip: Path, tmp_path: Path
+) -> None:
+    world.send(world.store("cam/0.mp4", clips.write_unfinished(tmp_path / "unfinished.mp4")))
+    # Without transactions, so that it is the group alone that tells of the loss.
+    with world.pod(KAFKA_DELIVERY="at-least-once") as frozen:
+        frozen.wait_for_line(event="try failed", reason="unfinished")
+        frozen.process.send_signal(signal.SIGSTOP)
+        with world.pod(KAFKA_DELIVERY="at-least-once") as other:
+            other.wait_for_line(event="try failed", reason="unfinished")
+            frozen.process.send_signal(signal.SIGCONT)
+            frozen.wait_for_line(event="partitions lost: the group had no word from us in time")
+            world.vault.add("cam/0.mp4", clip)
+            other.wait_for(lambda: world.committed() == {0: 1}, "committed")
+            assert other.stop() == 0
+        world.send(world.store("cam/after.mp4", clip))
+        frozen.wait_for(lambda: world.committed() == {0: 2}, "it has the partition again")
+        assert frozen.stop() == 0
+    assert each_once(world, 2), "the recording in hand was the other one's"
+
+
+def test_a_dead_letter_topic_that_we_may_not_write_to_holds_up_the_partitions_of_bad_events_alone(
+    triton: EmbeddedTriton, vault: FaultyVault, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kafka").mkdir()
+    with KafkaBroker(tmp_path / "kafka", users=(LOGIN,), settings=WITH_AUTHORIZER) as kafka:
+        allow_all_but_create(kafka.bootstrap, LOGIN.name)
+        world = World(kafka, triton.grpc_url, vault, tmp_path, partitions=2)
+        create_topic(kafka.bootstrap, world.letters_topic, exact=True)
+        with without_write(kafka.bootstrap, LOGIN.name, world.letters_topic):
+            no_video = json.dumps({"payload": {"key": "cam/0.jpg"}}).encode()
+            world.send(b"{not json", *[no_video] * 100, partition=0)
+            login = {
+                "KAFKA_BROKER": kafka.sasl_bootstrap,
+                "KAFKA_SECURITY": "SASL_PLAINTEXT",
+                "KAFKA_USERNAME": LOGIN.name,
+                "KAFKA_PASSWORD": LOGIN.password,
+            }
+            with world.pod(**login) as pod:
+                said = pod.wait_for_line(event="dead letters have nowhere to go")
+                assert "grant WRITE" in said["why"]
+                said = pod.wait_for_line(event="result not delivered, sending again")
+                assert said["topic"] == world.letters_topic
+                world.send(*[world.store(f"cam/{n}.mp4", clip) for n in range(3)], partition=1)
+                pod.wait_for(lambda: world.committed().get(1) == 3, "the others go on")
+                assert world.committed().get(0, 0) == 0, "the bad event keeps its place"
+                assert pod.metric("vault_ml_outage", part="kafka") == 1
+                assert pod.stop() == 0
+        with world.pod(**login) as pod:
+            world.letters(1)
+            pod.wait_for(lambda: world.committed() == {0: 101, 1: 3}, "all committed")
+            assert pod.stop() == 0
 
 
 @pytest.mark.parametrize("static", [True, False])
