@@ -20,7 +20,7 @@ from consumer.secret_text import mask_text
 _JSON_IN_STRINGS = 3
 """Levels that are parsed: JSON in a string of JSON in a string, and once more; below that it is text."""
 
-_NAMING, _NAMED = ("name", "key", "header", "field"), "value"
+_NAMING, _NAMED = ("name", "key", "header", "field"), ("value", "val")
 """`{"name": "Authorization", "value": "..."}`: how lists of headers and forms are written."""
 
 
@@ -74,11 +74,14 @@ class _Cleaning:
         return self._string(value, levels) if isinstance(value, str) else value
 
     def fields(self, fields: Mapping[Any, Any], levels: int) -> dict[Any, Any]:
-        named = any(isinstance(name := fields.get(each), str) and is_secret_name(name) for each in _NAMING)
+        named = any(
+            isinstance(item, str) and name.lower() in _NAMING and is_secret_name(item)
+            for name, item in fields.items()
+        )
         clean: dict[Any, Any] = {}
         for name, item in fields.items():
             # An empty value tells nothing, and null stays null, so that the types survive a replay.
-            if is_secret_name(name) or (named and name == _NAMED):
+            if is_secret_name(name) or (named and name.lower() in _NAMED):
                 if not self.leave_out:
                     clean[name] = item if item in (None, "") else MASK
             elif name == "key" and isinstance(item, str):

@@ -87,11 +87,16 @@ def _masked_query(link: re.Match[str]) -> str:
         return link.group()
     told = query.rstrip(_PUNCTUATION)
     parameters = _PARAMETERS.split(decoded_units(told))
-    if not (place.endswith("storage/signed") or any(map(_is_bearer, parameters))):
+    if not (place.endswith("storage/signed") or any(map(_is_key, parameters))):
         return link.group()
     return f"{place}{mark}{MASK}{query[len(told) :]}"
 
 
-def _is_bearer(parameter: str) -> bool:
-    name = unquote_plus(parameter.partition("=")[0][:256]).lower().replace("-", "").replace("_", "")
-    return name.startswith(("xamz", "xgoog")) or name in _BEARER_PARAMETERS or is_secret_name(name)
+def is_bearer_parameter(name: str) -> bool:
+    """Tell whether a query parameter of this name makes a link a key."""
+    plain = name[:256].lower().replace("-", "").replace("_", "")
+    return plain.startswith(("xamz", "xgoog")) or plain in _BEARER_PARAMETERS or is_secret_name(plain)
+
+
+def _is_key(parameter: str) -> bool:
+    return is_bearer_parameter(unquote_plus(parameter.partition("=")[0][:256]))

@@ -7,7 +7,7 @@ it is escaped; what never ends is masked to the end of the text. In doubt more i
 
 import re
 
-from consumer.links import decoded_units, mask_links
+from consumer.links import decoded_units, is_bearer_parameter, mask_links
 from consumer.secret_names import MASK, is_secret_name
 
 _NAME = re.compile(
@@ -26,6 +26,10 @@ _WORD = re.compile(
 _ELEMENT = re.compile(r"[^<]*+")
 _REST_OF_LINE = re.compile(r"""(?:=\\*+"[^"\r\n]*+"?+|\\++(?!["'nr\\])|[^"\r\n\\])*+""")
 r"""Of a header, which may quote: `Digest username="u", response="…"`."""
+
+_BEARER = re.compile(r"(?<!\w)((?i:bearer)[ \t]++)(?=[a-z._~+/=-]*+[A-Z0-9])[\w.~+/=-]{8,}+")
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----).*?(?:(?=-----END )|\Z)", re.DOTALL)
+"""What is a secret without any name in front: `Bearer eyJh…` and keys in PEM (RFC 7468)."""
 
 _IN_SENTENCES = ("token", "authorization")
 """Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
@@ -47,6 +51,7 @@ def mask_text(text: str, *, source: bool = True, sentences: bool = False) -> str
     """
     plain = decoded_units(text)
     masked = _without_values(mask_links(plain, source=source), sentences=sentences)
+    masked = _PRIVATE_KEY.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", masked))
     return text if masked == plain else masked
 
 
@@ -73,6 +78,12 @@ def _is_secret(text: str, found: re.Match[str]) -> bool:
     name = found["name"]
     # `\npassword` in a string: the letter belongs to the escape.
     escaped = text[begin - 1 : begin] == "\\" and name[0] in _ESCAPED_LETTERS
+    if (
+        found["separator"] == "="
+        and text[max(0, begin - 1) : begin] in ("?", "&")
+        and is_bearer_parameter(name)
+    ):
+        return True  # of a link without its beginning
     return is_secret_name(name) or (escaped and is_secret_name(name[1:]))
 
 

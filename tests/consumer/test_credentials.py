@@ -158,6 +158,13 @@ def test_a_message_without_credentials_comes_back_byte_for_byte() -> None:
         b"'password' => 'hunter22'",
         b"<password>hunter22</password>",
         b"token: Bearer hunter22",
+        b'{"headers": [["Authorization", "Bearer hunter22"]]}',
+        b"refused: Bearer hunter22.x, go away",
+        b'{"x": [{"Name": "Password", "Value": "hunter22"}]}',
+        b'{"t": "GET /k.mp4?a=1&X-Amz-Signature=hunter22 HTTP/1.1"}',
+        b"?sig=hunter22",
+        b'{"pem": "-----BEGIN RSA PRIVATE KEY-----\\nhunter22\\n-----END RSA PRIVATE KEY-----"}',
+        b"-----BEGIN PRIVATE KEY-----\nhunter22\n",
         b'{"u": "rtsp:\\/\\/admin:hunter22@cam\\/1"}, x',
         b'{"u": "https:\\/\\/h\\/p?a=1\\u0026X-Amz-Signature=hunter22"}, x',
     ],
@@ -241,6 +248,7 @@ def test_an_innocent_value_stays_as_it_is(value: object) -> None:
         '{"key": "u/1630643468_6-967003_highway4_200-200-400-400_24_769.mp4", "n": 1',
         "C:\\new\\text.txt: 3 = three",
         "token: null, password = ''",
+        "The bearer certificates are old; sig=1, policy=none",
     ],
 )
 def test_innocent_text_stays_as_it_is(text: str) -> None:
@@ -353,6 +361,9 @@ def test_short_settings_do_not_tear_holes() -> None:
         b"\\\\u0061",
         b"rtsp://a:b@",
         b"@",
+        b"-----BEGIN PRIVATE KEY-----",
+        b"bearer ",
+        b"-----BEGIN ",
     ],
 )
 def test_masking_a_hostile_megabyte_costs_no_more_than_its_length(text: bytes) -> None:
