@@ -93,7 +93,7 @@ class Metrics:
         )
         self._held = Gauge(
             "vault_ml_held",
-            "Messages fetched, from the first unfinished one of each partition on.",
+            "Messages in hand that no commit covers yet.",
             registry=registry,
         )
         self._held_bytes = Gauge(
