@@ -86,8 +86,10 @@ def _masked_query(link: re.Match[str]) -> str:
     if not query:
         return link.group()
     told = query.rstrip(_PUNCTUATION)
-    parameters = _PARAMETERS.split(decoded_units(told))
-    if not (place.endswith("storage/signed") or any(map(_is_key, parameters))):
+    names = {parameter.partition("=")[0][:256] for parameter in _PARAMETERS.split(decoded_units(told))}
+    if not (
+        place.endswith("storage/signed") or any(is_bearer_parameter(unquote_plus(each)) for each in names)
+    ):
         return link.group()
     return f"{place}{mark}{MASK}{query[len(told) :]}"
 
@@ -96,7 +98,3 @@ def is_bearer_parameter(name: str) -> bool:
     """Tell whether a query parameter of this name makes a link a key."""
     plain = name[:256].lower().replace("-", "").replace("_", "")
     return plain.startswith(("xamz", "xgoog")) or plain in _BEARER_PARAMETERS or is_secret_name(plain)
-
-
-def _is_key(parameter: str) -> bool:
-    return is_bearer_parameter(unquote_plus(parameter.partition("=")[0][:256]))

@@ -5,6 +5,7 @@ Compared without case, `_`, `-`, `.` and a number behind (`storage_secret_2`). N
 """
 
 import re
+from functools import lru_cache
 
 MASK = "***"
 """What stands where a secret stood."""
@@ -37,7 +38,11 @@ _LONGEST = 128
 
 def is_secret_name(name: str) -> bool:
     """Tell whether the value under this name is a credential."""
-    name = name[-_LONGEST:]
+    return _is_secret_name(name[-_LONGEST:])
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_name(name: str) -> bool:
     plain = name.lower().translate(_SEPARATORS).rstrip("0123456789")
     if plain.endswith(_KEPT_ENDING):
         return False

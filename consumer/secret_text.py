@@ -31,6 +31,9 @@ _BEARER = re.compile(r"(?<!\w)((?i:bearer)[ \t]++)(?=[a-z._~+/=-]*+[A-Z0-9])[\w.
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----).*?(?:(?=-----END )|\Z)", re.DOTALL)
 """What is a secret without any name in front: `Bearer eyJh…` and keys in PEM (RFC 7468)."""
 
+_TELLING = re.compile(r"[:=>]|\\u00|bearer|private", re.IGNORECASE)
+"""Without any of these there is nothing to mask; most strings of an event have none."""
+
 _IN_SENTENCES = ("token", "authorization")
 """Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
 
@@ -49,6 +52,8 @@ def mask_text(text: str, *, source: bool = True, sentences: bool = False) -> str
         source: of JSON or the like (see `mask_links`); False for a text that a parser has unescaped.
         sentences: the text is written for people, who must read what is wrong with a `token: …`.
     """
+    if _TELLING.search(text) is None:
+        return text
     plain = decoded_units(text)
     masked = _without_values(mask_links(plain, source=source), sentences=sentences)
     masked = _PRIVATE_KEY.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", masked))
