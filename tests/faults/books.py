@@ -4,6 +4,7 @@ Nothing here knows what happened meanwhile: an event is a place in the source to
 messages whose header `vault-ml-source` names that place.
 """
 
+import base64
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ class Balance:
 
     lost: events without an outcome.
     duplicated: events with more than one.
-    wrong: events whose outcome is another than without faults.
+    wrong: events whose outcome is another than without faults, or does not have an id of its own.
     strange: outcomes of events that nobody sent.
     """
 
@@ -138,7 +139,7 @@ def balance(
         outcomes[record.headers.get(Header.SOURCE, "")].letters.append(record)
     found: defaultdict[str, list[Entry]] = defaultdict(list)
     counts: defaultdict[str, int] = defaultdict(int)
-    events = 0
+    events, ids = 0, dict[str, str]()
     of_results = sum(len(each.results) for each in outcomes.values())
     of_letters = sum(len(each.letters) for each in outcomes.values())
     for event in events_of(messages):
@@ -154,6 +155,7 @@ def balance(
         counts[_kind_of(all_of_it[0])] += 1
         for record in all_of_it:
             problem = _problem(event, record, is_letter=record in came.letters, right=right)
+            problem = problem or _problem_of_id(event, record, ids)
             if problem is not None:
                 found["wrong"].append(_entry(event, problem))
                 break
@@ -187,16 +189,30 @@ def _problem(event: Event, record: Record, *, is_letter: bool, right: RightResul
     return None
 
 
+def _problem_of_id(event: Event, record: Record, ids: dict[str, str]) -> str | None:
+    """Return what is wrong with the id that a reader folds repetitions by, or None; notes it in `ids`."""
+    own = record.headers.get(Header.ID, "")
+    if not own or record.key != own.encode():
+        return f"its key is {record.key!r}, and its id {own!r}"
+    if ids.setdefault(own, event.source) != event.source:
+        return f"its id is that of {ids[own]} too"
+    return None
+
+
 def _problem_of_letter(event: Event, record: Record) -> str | None:
-    letter = json.loads(record.value or b"{}").get("deadLetter", {})
+    envelope = json.loads(record.value or b"{}")
+    letter = envelope.get("deadLetter", {})
     cause = record.headers.get(REASON_HEADER)
     if letter.get("reason") != event.expected.reason or cause not in event.expected.causes:
         return (
             f"its dead letter says {letter.get('reason')} ({cause}), not {event.expected.reason} "
             f"({' or '.join(sorted(event.expected.causes))})"
         )
-    if letter.get("attributes", {}).get("key", event.key) != event.key:
-        return f"its dead letter names {letter['attributes']['key']}"
+    named = letter.get("attributes", {}).get("key", "")
+    if named != event.key:
+        return f"its dead letter names {named!r}, not {event.key!r}"
+    if event.key and _keys(base64.b64decode(envelope.get("payload", ""))) != [event.key]:
+        return "its dead letter does not hold its event"
     return None
 
 

@@ -1,5 +1,6 @@
 """What the books promise: they notice what was lost, what came twice and what is wrong."""
 
+import base64
 import json
 from dataclasses import replace
 
@@ -32,17 +33,23 @@ def result(
         "vault-ml-outcome": outcome,
         "vault-ml-frames": "[[0,0]]",
     }
-    return Record("soak.results", 0, offset, None, json.dumps(value).encode(), headers)
+    return Record(
+        "soak.results", 0, offset, headers["vault-ml-id"].encode(), json.dumps(value).encode(), headers
+    )
 
 
 def letter(offset: int, key: str, *, cause: str, reason: str = "handler_error", index: int = 0) -> Record:
-    value = {"deadLetter": {"reason": reason, "attributes": {"key": key}}}
+    payload = base64.b64encode(json.dumps({"payload": {"key": key}}).encode()).decode()
+    value = {"payload": payload, "deadLetter": {"reason": reason, "attributes": {"key": key}}}
     headers = {
+        "vault-ml-id": f"id of letter {key}",
         "vault-ml-source": f"{SOURCE}/0/{offset}/{index}",
         "vault-ml-outcome": "dead-letter",
         "vault-ml-reason": cause,
     }
-    return Record("soak.dead-letter", 0, offset, None, json.dumps(value).encode(), headers)
+    return Record(
+        "soak.dead-letter", 0, offset, headers["vault-ml-id"].encode(), json.dumps(value).encode(), headers
+    )
 
 
 RIGHT = {
@@ -111,7 +118,33 @@ def test_a_missing_header_is_noticed() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        pytest.param(replace(RESULTS[1], key=None), id="no key"),
+        pytest.param(replace(RESULTS[1], key=RESULTS[0].key), id="the key of another recording"),
+        pytest.param(
+            replace(
+                RESULTS[1],
+                key=RESULTS[0].key,
+                headers={**RESULTS[1].headers, "vault-ml-id": RESULTS[0].headers["vault-ml-id"]},
+            ),
+            id="the id of another recording",
+        ),
+    ],
+)
+def test_a_result_that_readers_would_fold_into_another_is_noticed(wrong: Record) -> None:
+    assert [e.source for e in balance([RESULTS[0], wrong], LETTERS).wrong] == [f"{SOURCE}/0/1/0"]
+
+
+def without_payload(record: Record) -> Record:
+    value = {**json.loads(record.value or b"{}"), "payload": ""}
+    return replace(record, value=json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
         pytest.param(letter(2, key_of("missing", 2), cause="undecodable"), id="another cause"),
+        pytest.param(letter(2, "", cause="refused"), id="no recording"),
+        pytest.param(without_payload(LETTERS[0]), id="no event"),
         pytest.param(
             letter(2, key_of("missing", 2), cause="refused", reason="retry_exhausted"), id="another reason"
         ),
