@@ -190,11 +190,14 @@ class Rows:
         return Contents(tuple(letters), tuple(places)) if places else None
 
     def _one_alone(self, assigned: Sequence[PartitionProgress], now: float) -> Contents | None:
+        fronts: dict[PartitionProgress, list[tuple[int, list[Letter]]]] = {}
         for (progress, offset), again_at in self._apart.items():
             place = progress.commit_due
             if again_at > now or place is None or progress not in assigned:
                 continue
-            front = self._rows.get(progress, _Row()).before(place.offset)
+            if progress not in fronts:
+                fronts[progress] = self._rows.get(progress, _Row()).before(place.offset)
+            front = fronts[progress]
             if offset is None:
                 place = Place(front[0][0], progress.note) if front else place
                 return Contents((), ((progress, place),))

@@ -253,6 +253,20 @@ def test_once_a_topic_is_there_all_that_waited_for_it_goes(pod: Pod) -> None:
     assert {progress.committed_place for progress in partitions} == {Place(10)}
 
 
+def test_many_letters_without_a_topic_wait_in_order_and_go_in_order(pod: Pod) -> None:
+    progress = pod.partition(0)
+    pod.kafka.judge = no_dead_topic
+    pod.finish(progress, *range(300), topic=DEAD)
+    pod.run(10.0)
+    assert len(pod.kafka.batches) <= 2 + 10.0 / BLOCKED_SECONDS, "one of them is enough to ask for all"
+    pod.kafka.judge = lambda batch: Written()
+    begun = len(pod.kafka.batches)
+    pod.run(10.0)
+    assert progress.committed_place == Place(300)
+    written = [key for batch in pod.kafka.batches[begun:] for key in carried(batch)]
+    assert written == [f"events/0/{offset}/0" for offset in range(300)]
+
+
 def refuse_large(*keys: str) -> Callable[[Batch], Fate]:
     """Judge as a topic that refuses whole requests, of three messages here, for one of them."""
 
