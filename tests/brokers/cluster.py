@@ -61,6 +61,11 @@ class ClusterBroker(KafkaBroker):
         """Whether its process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether its process has ended, and nobody here ended it."""
+        return self._process is not None and self._process.poll() is not None
+
     def _format_arguments(self) -> list[str]:
         return []  # the voters stand in the configuration
 

@@ -54,6 +54,8 @@ class TcpProxy:
     def __init__(self, loop: "ProxyLoop", port: int, target_port: int) -> None:
         self.link = SOUND
         """What the link is like now; set it to change it."""
+        self.hits = 0
+        """Connections and pieces that met it when it was not sound."""
         self.port, self._target_port, self._loop = port, target_port, loop
         self._open: set[asyncio.StreamWriter] = set()
         self._rng = random.Random(port)
@@ -68,12 +70,14 @@ class TcpProxy:
 
     async def _reset_all(self) -> None:
         for writer in list(self._open):
+            self.hits += 1
             _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The loop's end cancels this; asyncio would write a traceback of it.
         with contextlib.suppress(asyncio.CancelledError), self._kept(writer):
             if self._rng.random() < self.link.reset_share:
+                self.hits += 1
                 return
             try:
                 far_reader, far_writer = await asyncio.open_connection(
@@ -121,6 +125,7 @@ class TcpProxy:
         try:
             while True:
                 due, data = await pieces.get()
+                self.hits += self.link is not SOUND
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 while self.link.black_hole:
                     await asyncio.sleep(_BLACK_HOLE_POLL_SECONDS)

@@ -57,6 +57,15 @@ def test_it_carries_both_ways(proxy: TcpProxy) -> None:
         assert connection.recv(1) == b""
 
 
+def test_it_counts_what_met_a_link_that_is_not_sound(proxy: TcpProxy) -> None:
+    with connected(proxy) as connection:
+        for link, hit in ((SOUND, False), (Link(latency_seconds=0.01), True)):
+            proxy.link = link
+            connection.sendall(b"there and back")
+            all_of(connection, 14)
+            assert (proxy.hits > 0) == hit
+
+
 def test_a_slow_link_carries_everything(proxy: TcpProxy) -> None:
     proxy.link = Link(latency_seconds=0.02, bytes_per_second=1_000_000)
     with connected(proxy) as connection:

@@ -4,6 +4,7 @@ again when it ends, whoever ended it.
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,9 @@ from tests.pods import Pod
 DISK_BYTES = 8 * 1024**2
 RESTART_SECONDS = 1.0
 """Kubernetes starts a container that ended at once, for the first time."""
+
+_FULL_OR_GONE = {errno.ENOSPC, errno.ENOENT, errno.ESRCH, errno.EACCES}
+"""The last three: its disk went with its processes."""
 
 _MOUNT = 'mount -t tmpfs -o size="$1" none "$2" && shift 2 && exec "$@"'
 
@@ -108,17 +112,25 @@ class Consumer:
         lines = self._pod.log.read_text(errors="replace").splitlines() or ["(nothing)"]
         return f"status {self._pod.process.poll()}: {lines[-1]}"
 
-    def kill(self, *, replace: bool = False) -> None:
-        """End all its processes at once, as the end of a container does; a new pod may take its place."""
+    def kill(self, *, replace: bool = False) -> bool:
+        """End all its processes at once, as the end of a container does; a new pod may take its place.
+
+        Returns False where it is not there.
+        """
+        if not self.alive:
+            return False
         self._told_to_end = True
         self._replacements += replace
         self._signal(signal.SIGKILL)
+        return True
 
-    def terminate(self) -> None:
-        """Tell it to end, as a rolling update does."""
+    def terminate(self) -> bool:
+        """Tell it to end, as a rolling update does; returns False where it is not there."""
+        if not self.alive or self._pod is None:
+            return False
         self._told_to_end = True
-        if self.alive and self._pod is not None:
-            self._pod.process.terminate()
+        self._pod.process.terminate()
+        return True
 
     def dismiss(self) -> None:
         """Tell it to end, and do not start it again."""
@@ -132,9 +144,10 @@ class Consumer:
             self.thaw()
             self._pod.__exit__(None, None, None)
 
-    def freeze(self) -> None:
-        """Stop all its processes where they are."""
+    def freeze(self) -> bool:
+        """Stop all its processes where they are; returns False where it is not there."""
         self._signal(signal.SIGSTOP)
+        return self.alive
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -152,18 +165,35 @@ class Consumer:
                 sizes.append(process.memory_info().rss)
         return (sizes[0], sum(sizes)) if sizes else (0, 0)
 
-    def fill_disk(self) -> None:
-        """Leave no room where it puts its downloads."""
+    def fill_disk(self) -> bool:
+        """Leave no room where it puts its downloads; returns False where it is not there."""
         if not self._mounts:
             (self._disk.parent / "full").touch()
-            return
+            return self.alive
         try:
-            with self._filler().open("wb", buffering=0) as file:
+            # A consumer that has just been started still sees the machine's own disk there.
+            if self._room().f_blocks * self._room().f_frsize > DISK_BYTES:
+                return False
+            with self._filler().open("ab", buffering=0) as file:
                 while True:
                     file.write(bytes(65_536))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.ENOENT):  # full, or its disk went with its processes
+            if error.errno not in _FULL_OR_GONE:
                 raise
+            return error.errno == errno.ENOSPC
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether there is hardly any room on its disk."""
+        if not self._mounts:
+            return (self._disk.parent / "full").exists()
+        with contextlib.suppress(OSError):  # its disk went with its processes
+            room = self._room()
+            return room.f_blocks * room.f_frsize <= DISK_BYTES and room.f_bavail < room.f_blocks // 10
+        return False
+
+    def _room(self) -> os.statvfs_result:
+        return os.statvfs(self._filler().parent)
 
     def empty_disk(self) -> None:
         """Give the room back."""

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from tests.faults.recordings import RECIPE_HEADER, Recipe
 
 _TURN_SECONDS = 0.02
+_FLUSH_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Feeder:
         self.sent: list[Sent] = []
         """What was confirmed, in the order of the confirmations."""
         self.failures: list[str] = []
+        self.finished = False
+        """Whether its thread came to its end in good order."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,7 +97,9 @@ class Feeder:
                 if recipe.patience_seconds <= self._seconds_left():
                     self._send(recipe, number)
                     number += 1
-        self._producer.flush(60.0)
+        if unconfirmed := self._producer.flush(_FLUSH_SECONDS):
+            self.failures.append(f"{unconfirmed} were not confirmed within {_FLUSH_SECONDS:g} s")
+        self.finished = True
 
     def _send(self, recipe: Recipe, number: int) -> None:
         at = time.monotonic()

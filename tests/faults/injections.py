@@ -24,13 +24,18 @@ class Injection:
     Args:
         target: what it is done to, for people; two faults have no target in common at a time.
         detail: more of it.
-        begin, end: do it and undo it; neither waits.
+        begin: do it; returns False where there is nothing to do it to now.
+        end: undo it; neither waits.
+        keep_up: called again and again between them.
+        took: whether anything met it; asked before `end`.
         over: whether what was hit is back; asked again and again after `end`.
     """
 
     target: str
     begin: Callable[[], object]
     end: Callable[[], object] = lambda: None
+    keep_up: Callable[[], object] = lambda: None
+    took: Callable[[], bool] = lambda: True
     over: Callable[[], bool] = lambda: True
     detail: str = ""
 
@@ -47,15 +52,16 @@ def _consumer(fault: Fault, world: Surroundings) -> Consumer:
 def _worker_killed(fault: Fault, world: Surroundings) -> Injection:
     consumer = _consumer(fault, world)
 
-    def kill() -> None:
+    def kill() -> bool:
         workers = consumer.workers()
         if workers:
             workers[int(fault.choice * 1000) % len(workers)].kill()
+        return bool(workers)
 
     return Injection(consumer.name, kill)
 
 
-def _of_a_consumer(act: Callable[[Consumer], None]) -> Callable[[Fault, Surroundings], Injection]:
+def _of_a_consumer(act: Callable[[Consumer], bool]) -> Callable[[Fault, Surroundings], Injection]:
     """Return the maker of what ends a consumer; over when it is ready again."""
 
     def make(fault: Fault, world: Surroundings) -> Injection:
@@ -77,7 +83,9 @@ def _consumer_frozen(fault: Fault, world: Surroundings) -> Injection:
 
 def _consumer_joins(_fault: Fault, world: Surroundings) -> Injection:
     guest = world.guest
-    return Injection(guest.name, guest.start, guest.dismiss, over=lambda: not guest.alive)
+    return Injection(
+        guest.name, guest.start, guest.dismiss, took=lambda: guest.ready, over=lambda: not guest.alive
+    )
 
 
 def _broker(fault: Fault, world: Surroundings) -> ClusterBroker:
@@ -116,6 +124,7 @@ def _link(link: Link, *, one_side: bool = False) -> Callable[[Fault, Surrounding
         consumer = _consumer(fault, world)
         lane = consumer.lane
         sides = SIDES if not one_side else (SIDES[int(fault.choice * 1000) % len(SIDES)],)
+        before = lane.hits(sides)
 
         def begin() -> None:
             lane.become(link, sides)
@@ -123,14 +132,27 @@ def _link(link: Link, *, one_side: bool = False) -> Callable[[Fault, Surrounding
                 for proxy in lane.proxies(sides):
                     proxy.reset_all()
 
-        return Injection(f"links of {consumer.name}", begin, lane.heal, detail=", ".join(sides))
+        return Injection(
+            f"links of {consumer.name}",
+            begin,
+            lane.heal,
+            took=lambda: lane.hits(sides) > before,
+            detail=", ".join(sides),
+        )
 
     return make
 
 
 def _disk_full(fault: Fault, world: Surroundings) -> Injection:
     consumer = _consumer(fault, world)
-    return Injection(f"disk of {consumer.name}", consumer.fill_disk, consumer.empty_disk)
+    return Injection(
+        f"disk of {consumer.name}",
+        consumer.fill_disk,
+        consumer.empty_disk,
+        # A download that ends makes room for the next one, and a consumer that is started has a new disk.
+        keep_up=consumer.fill_disk,
+        took=lambda: consumer.disk_is_full,
+    )
 
 
 def _clock_stepped(fault: Fault, world: Surroundings) -> Injection:

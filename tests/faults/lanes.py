@@ -40,6 +40,10 @@ class Lane:
         for proxy in self.proxies(sides):
             proxy.link = link
 
+    def hits(self, sides: Iterable[Side]) -> int:
+        """Return how often something met a link of these sides that was not sound."""
+        return sum(proxy.hits for proxy in self.proxies(sides))
+
     def heal(self) -> None:
         """Make all links sound."""
         self.become(SOUND)

@@ -2,16 +2,18 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.results import Header
 from consumer.topics import Record, to_record
 
 _POLL_SECONDS = 0.2
+
+_Answer = TypeVar("_Answer")
 
 
 Place = tuple[int, int]
@@ -46,6 +48,8 @@ class Observer:
         """When each message of the source topic had its first outcome, by time.monotonic()."""
         self.sources: set[str] = set()
         """The events that have an outcome."""
+        self.finished = False
+        """Whether its thread came to its end in good order."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -63,14 +67,17 @@ class Observer:
             message = self._consumer.poll(_POLL_SECONDS)
             if message is not None and message.error() is None:
                 self._note(to_record(message).headers.get(Header.SOURCE, ""), time.monotonic())
+        self.finished = True
 
     def _note(self, source: str, now: float) -> None:
-        self.sources.add(source)
-        _topic, partition, offset, _index = source.rsplit("/", 3)
-        self.first_seen.setdefault((int(partition), int(offset)), now)
+        match source.rsplit("/", 3):
+            case [_topic, partition, offset, _index] if partition.isdigit() and offset.isdigit():
+                self.sources.add(source)
+                self.first_seen.setdefault((int(partition), int(offset)), now)
+            # Any other is the books' to find.
 
 
-def read_to_end(bootstrap: str, topic: str, partitions: int, *, seconds: float = 60.0) -> list[Record]:
+def read_to_end(bootstrap: str, topic: str, partitions: int, *, seconds: float = 600.0) -> list[Record]:
     """Return every record of a topic that a reader with read_committed is given, by a reader of its own.
 
     Raises:
@@ -103,13 +110,30 @@ def _is_end(message: Message) -> bool:
 
 def open_transactions(bootstrap: str, topic: str, partitions: int) -> list[int]:
     """Return the partitions that a reader with read_committed cannot read to their end."""
-    behind = []
     committed, everything = (_reader(bootstrap, level) for level in ("read_committed", "read_uncommitted"))
-    for number in range(partitions):
+
+    def end(reader: Consumer, number: int) -> int:
         at = TopicPartition(topic, number)
-        ends = [reader.get_watermark_offsets(at, timeout=10.0)[1] for reader in (committed, everything)]
-        if ends[0] != ends[1]:
-            behind.append(number)
-    committed.close()
-    everything.close()
-    return behind
+        return patiently(lambda: int(reader.get_watermark_offsets(at, timeout=10.0)[1]))
+
+    try:
+        return [number for number in range(partitions) if end(committed, number) != end(everything, number)]
+    finally:
+        committed.close()
+        everything.close()
+
+
+def patiently(ask: Callable[[], _Answer], *, seconds: float = 120.0) -> _Answer:
+    """Return what Kafka answers; asks again for so long where it does not.
+
+    Raises:
+        KafkaException: it still does not.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except (KafkaException, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)

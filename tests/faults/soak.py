@@ -11,7 +11,7 @@ from consumer.topics import Record
 from tests.brokers.topics import committed_offsets
 from tests.faults import books, observer, recordings, stalls
 from tests.faults.books import Balance, RightResults
-from tests.faults.campaign import Campaign, Happened, Say
+from tests.faults.campaign import TROUBLES, Campaign, Happened, Say
 from tests.faults.consumers import Consumer
 from tests.faults.feeder import Feeder, Sent, send_once
 from tests.faults.observer import Observer, read_to_end
@@ -28,6 +28,9 @@ LONGEST_DRAIN_SECONDS = 300.0
 
 CALM_SECONDS = 12.0
 """Between the last fault and the last recording."""
+
+LONGEST_RETURN_SECONDS = 90.0
+"""Until everything is back, when all is done."""
 
 _TURN_SECONDS = 0.05
 _PROGRESS_SECONDS = 10.0
@@ -86,6 +89,7 @@ class _Run:
     sent: Sequence[Sent] = ()
     watcher: Observer | None = None
     happened: Sequence[Happened] = ()
+    campaign: Campaign | None = None
     problems: list[str] = field(default_factory=list)
     peaks: _Peaks = field(default_factory=_Peaks)
 
@@ -111,7 +115,12 @@ def soak(options: Options, directory: Path, say: Say) -> Report:
         _wait(lambda: all(each.ready for each in world.consumers), world.consumers, "consumers ready")
         run = _Run(time.monotonic())
         say(f"ready after {run.began_at - started_at:.0f} s")
-        _feed(options, world, run, max(20.0, started_at + options.minutes * 60 - run.began_at), say)
+        try:
+            _feed(options, world, run, max(20.0, started_at + options.minutes * 60 - run.began_at), say)
+        except TROUBLES as error:
+            # What has happened until now is worth its books, though they will not balance.
+            run.problems.append(f"The run itself broke off: {type(error).__name__}: {error}.")
+            say(run.problems[-1])
         for consumer in world.everybody():
             consumer.close()
         return _report(options, world, run, right)
@@ -149,7 +158,7 @@ def _feed(options: Options, world: Surroundings, run: _Run, seconds: float, say:
             # What takes long must be done before the others are.
             seconds_left=lambda: end - time.monotonic(),
         )
-        run.watcher = watcher
+        run.watcher, run.sent = watcher, feeder.sent
 
         def progress() -> str:
             waiting = len(feeder.sent) - len(watcher.first_seen)
@@ -164,12 +173,13 @@ def _feed(options: Options, world: Surroundings, run: _Run, seconds: float, say:
                 watch.turn()
             left = end - CALM_SECONDS - time.monotonic()
             campaign = Campaign(plan(options.seed, left, options.only, options.gap_seconds), world, say)
-            run.happened = campaign.happened
+            run.happened, run.campaign = campaign.happened, campaign
             while time.monotonic() < end or not campaign.done:
                 campaign.turn()
                 watch.turn()
         say(f"recordings stop coming: {progress()}")
-        run.sent = feeder.sent
+        if not feeder.finished:
+            run.problems.append("What sends recordings ended too early, see standard error.")
         run.problems += [f"Kafka did not take a message: {why}." for why in feeder.failures]
         wanted = recordings.expected_events([message.recipe for message in feeder.sent])
         drain_until = time.monotonic() + LONGEST_DRAIN_SECONDS
@@ -179,6 +189,20 @@ def _feed(options: Options, world: Surroundings, run: _Run, seconds: float, say:
                 run.problems.append(f"Not all was done {LONGEST_DRAIN_SECONDS:g} s after the last recording.")
                 break
         say(f"done: {progress()}")
+        well_until = time.monotonic() + LONGEST_RETURN_SECONDS
+        while lame := _not_well(world):
+            watch.turn()
+            if time.monotonic() > well_until:
+                run.problems.append(f"Without any more faults {', '.join(lame)} did not come back.")
+                break
+    if not watcher.finished:
+        run.problems.append("What watches the topics ended too early, see standard error.")
+
+
+def _not_well(world: Surroundings) -> list[str]:
+    """Return what is not as it was before all faults."""
+    lame = [consumer.name for consumer in world.consumers if not consumer.ready]
+    return lame if world.cluster.in_sync() else [*lame, "a broker"]
 
 
 class _Watch:
@@ -190,11 +214,15 @@ class _Watch:
 
     def turn(self) -> None:
         now = time.monotonic()
-        for consumer in self._world.everybody():
-            consumer.keep()
-        if now - self._measured_at >= 1.0:
-            self._measured_at = now
-            self._run.peaks.note(self._world.everybody())
+        try:
+            for consumer in self._world.everybody():
+                consumer.keep()
+            if now - self._measured_at >= 1.0:
+                self._measured_at = now
+                self._run.peaks.note(self._world.everybody())
+                self._world.keep()
+        except TROUBLES as error:
+            self._say(f"not kept, and tried again: {error}")
         if now - self._said_at >= _PROGRESS_SECONDS:
             self._said_at = now
             self._say(self._progress())
@@ -205,6 +233,11 @@ def _report(options: Options, world: Surroundings, run: _Run, right: RightResult
     assert run.watcher is not None
     messages = _read(world, FAULTY.source)
     problems = list(run.problems)
+    if run.campaign is not None:
+        problems += run.campaign.problems
+        problems += [f"Nothing ever met the fault {kind}." for kind in run.campaign.in_vain]
+    if not messages:
+        problems.append("No recording was sent.")
     if len(messages) != len(run.sent):
         problems.append(f"{len(run.sent)} messages were confirmed, and {len(messages)} are in the topic.")
     found = books.balance(messages, _read(world, FAULTY.target), _read(world, FAULTY.letters), right)
@@ -219,14 +252,15 @@ def _report(options: Options, world: Surroundings, run: _Run, right: RightResult
     # In the last partition recordings wait for those before them that are tried for long: that is no fault's.
     sent = [message for message in run.sent if message.partition < PARTITIONS - 1]
     stall = stalls.longest_stall(sent, seen)
-    began = [(each.fault.kind, each.began_at) for each in run.happened]
-    over = [(each.fault.kind, each.over_at) for each in run.happened if each.over_at is not None]
+    took = [each for each in run.happened if each.took]
+    began = [(each.fault.kind, each.began_at) for each in took]
+    over = [(each.fault.kind, each.over_at) for each in took if each.over_at is not None]
     around = _around(run.happened, stall.since, stall.since + stall.seconds)
     return Report(
         command=options.command,
         seconds=run.fed_seconds,
         messages=len(messages),
-        faults=count_kinds([each.fault.kind for each in run.happened]),
+        faults=count_kinds([each.fault.kind for each in run.happened if each.took]),
         balance=found,
         problems=problems + _described(found, run),
         stall=stalls.Stall(stall.since - run.began_at, stall.seconds),
@@ -236,7 +270,8 @@ def _report(options: Options, world: Surroundings, run: _Run, right: RightResult
         peak_main_bytes=run.peaks.main_bytes,
         peak_consumer_bytes=run.peaks.consumer_bytes,
         cpus=os.cpu_count() or 0,
-        ended=[line for consumer in world.everybody() for line in consumer.ended_by_itself],
+        ended=[line for consumer in world.everybody() for line in consumer.ended_by_itself]
+        + world.ended_by_itself,
     )
 
 
@@ -278,7 +313,9 @@ def _lag(world: Surroundings, topics: Topics, sent: Sequence[Sent]) -> int:
     ends: dict[int, int] = {}
     for message in sent:
         ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
-    committed = committed_offsets(world.cluster.bootstrap, topics.group, topics.source)
+    committed = observer.patiently(
+        lambda: committed_offsets(world.cluster.bootstrap, topics.group, topics.source)
+    )
     return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
 
 

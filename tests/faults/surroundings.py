@@ -67,6 +67,9 @@ class Surroundings:
         self.cluster, self.vault = cluster, vault
         self._repository, self._triton_port = repository, triton_port
         self._triton: EmbeddedTriton | None = None
+        self._triton_wanted = False
+        self.ended_by_itself: list[str] = []
+        """Brokers and Triton, for each time that nobody had ended them."""
         self.consumers = [consumers["FIRST"], consumers["SECOND"]]
         self.guest, self.calm = consumers["GUEST"], consumers["CALM"]
 
@@ -83,12 +86,31 @@ class Surroundings:
         """Start it on its port."""
         self.stop_triton()
         self._triton = EmbeddedTriton.start(self._repository, grpc_port=self._triton_port)
+        self._triton_wanted = True
 
-    def kill_triton(self) -> None:
-        """End it and the processes of its models at once."""
-        assert self._triton is not None
+    def kill_triton(self) -> bool:
+        """End it and the processes of its models at once; returns False where it is not there."""
+        if self._triton is None or not self._triton.healthy:
+            return False
+        self._triton_wanted = False
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._triton.pid, signal.SIGKILL)
+        return True
+
+    def keep(self) -> None:
+        """Start what ended by itself, as Kubernetes does; to be called often.
+
+        Raises:
+            SetupError: Triton does not start.
+        """
+        for broker in self.cluster.brokers:
+            if broker.ended_by_itself:
+                self.ended_by_itself.append(f"broker {broker.node}: {broker.log_tail()[-400:]}")
+                broker.kill()
+                broker.spawn()
+        if self._triton_wanted and self._triton is not None and not self._triton.healthy:
+            self.ended_by_itself.append("triton")
+            self.start_triton()
 
     def stop_triton(self) -> None:
         """End it, and remove what it leaves behind."""

@@ -91,6 +91,7 @@ class _Handler(FaultyHandler):
     def dispatch(self, routes: dict[str, Callable[[], None]]) -> None:  # type: ignore[override]  # only read
         vault = self.vault
         assert isinstance(vault, _SoakVault)
+        vault.seen.clear()  # for tests that ask what was seen; a run is long
         if vault.rng.random() < vault.share:
             super().dispatch(routes)
         else:
