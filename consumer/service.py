@@ -47,6 +47,9 @@ MAX_HELD_MESSAGES = 1_000
 MAX_HELD_BYTES = 16 * 1024**2
 """Finished messages of a partition behind an unfinished one: what a crash would repeat at most."""
 
+MAX_HELD_BYTES_IN_ALL = 4 * MAX_HELD_BYTES
+"""The same of all partitions: what they are behind is in hand already, so work goes on."""
+
 LAG_SECONDS = 5.0
 REVOKE_SECONDS = 6.0
 """What a rebalance waits for us, all in all; what is not in Kafka then, the next owner does again."""
@@ -158,7 +161,8 @@ class Service:
             self._verdicts.take_in(message, time.monotonic())
 
     def _more_is_wanted(self, now: float) -> bool:
-        if self._backlog.size_bytes >= MAX_IN_HAND_BYTES:
+        held_bytes = sum(progress.held_bytes for progress in self._source.assigned)
+        if self._backlog.size_bytes >= MAX_IN_HAND_BYTES or held_bytes >= MAX_HELD_BYTES_IN_ALL:
             return False
         if self._gate.closed:
             # Another recording may tell more where only recordings fail, however many have; and somebody must

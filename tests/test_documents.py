@@ -272,6 +272,8 @@ def test_the_limits_are_the_codes() -> None:
     assert limits["messages that the Kafka client has besides"] == f"{stream.PREFETCH_KILOBYTES // 1024} MiB"
     held = limits["messages behind an unfinished one, per partition"]
     assert held.split(",")[0] == str(service.MAX_HELD_MESSAGES)
+    held_in_all = limits["results that wait, of all partitions of a pod"]
+    assert held_in_all == f"{service.MAX_HELD_BYTES_IN_ALL >> 20} MiB"
     assert limits["files that a worker has open"] == str(OPEN_FILES)
     assert limits["memory of the pod"].split()[0] == str(memory_watch.FULL_SHARE)
     assert limits["worker or pod deaths of one recording"] == str(backlog.MAX_BREAKDOWNS)

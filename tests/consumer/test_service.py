@@ -43,16 +43,18 @@ class PlayedSource:
         self._keys = deque([f"bad{n}.mp4" for n in range(bad)] + [f"good{n}.mp4" for n in range(GOOD)])
         self._padding = padding
         self.joined, self.away = True, False
+        self.others: list[PartitionProgress] = []
+        """Partitions that nothing comes of."""
         self.given = 0
 
     @property
     def assigned(self) -> list[PartitionProgress]:
-        return [self.progress]
+        return [self.progress, *self.others]
 
     def poll(
         self, timeout_seconds: float, *, wanted: bool = True, but_of: Collection[int] = ()
     ) -> SourceMessage | None:
-        if not wanted or but_of or not self._keys:
+        if not wanted or 0 in but_of or not self._keys:
             return None
         event = {"payload": {"key": self._keys.popleft(), "padding": [*self._padding]}}
         self.given += 1
@@ -150,3 +152,17 @@ def test_no_more_is_taken_in_than_memory_allows_however_small_large_events_look(
     for _ in range(100):
         turning._turn()
     assert source.given == 2
+
+
+def test_results_that_wait_take_no_more_than_their_share_of_all_partitions_together() -> None:
+    source = PlayedSource(10)
+    source.others = [
+        PartitionProgress("events", number, held_bytes=service.MAX_HELD_BYTES) for number in range(1, 5)
+    ]
+    turning = played(source, PlayedPool(RecordingUnavailable("x")), PlayedOutbox())
+    for _ in range(10):
+        turning._turn()
+    assert source.given == 0
+    source.others.pop()
+    turning._turn()
+    assert source.given == 1
