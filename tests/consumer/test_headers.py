@@ -47,26 +47,32 @@ def broker() -> Iterator[MockBroker]:
         yield broker
 
 
-def received(broker: MockBroker) -> Message:
+def received(broker: MockBroker, count: int) -> list[Message]:
     consumer = Consumer(
         {"bootstrap.servers": broker.bootstrap, "group.id": "any", "auto.offset.reset": "earliest"}
     )
     consumer.subscribe(["events"])
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+    messages: list[Message] = []
+    while len(messages) < count and time.monotonic() < deadline:
         if (message := consumer.poll(0.5)) is not None and message.error() is None:
-            consumer.close()
-            return message
-    raise AssertionError("no message")
+            messages.append(message)
+    consumer.close()
+    assert len(messages) == count
+    return messages
 
 
 def test_a_header_whose_name_is_not_utf_8_costs_the_headers_and_not_the_message(broker: MockBroker) -> None:
+    produce(broker, "events", (b"fine", b"y"))
     produce(broker, "events", (b"\xff\xfebad", b"x"), (b"fine", b"y"))
-    message = received(broker)
-    assert headers_of(message) == ()
-    assert message.value() == VALUE
+    fine, bad = received(broker, 2)
+    for _ in range(100):  # the interpreter makes a call in another way that it has made often
+        assert headers_of(fine) == (("fine", b"y"),)
+    assert headers_of(bad) == ()
+    assert bad.value() == VALUE
 
 
 def test_headers_come_in_their_order_with_names_that_repeat(broker: MockBroker) -> None:
     produce(broker, "events", (b"b", b"1"), (b"a", b"\xff"), (b"b", b""))
-    assert headers_of(received(broker)) == (("b", b"1"), ("a", b"\xff"), ("b", b""))
+    (message,) = received(broker, 1)
+    assert headers_of(message) == (("b", b"1"), ("a", b"\xff"), ("b", b""))
