@@ -13,8 +13,8 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from consumer import logins, older_images
 from consumer.errors import SettingsError
 from consumer.kafka_fields import TopicSettings
+from consumer.known_secrets import mask_known_secrets
 from consumer.look_fields import DetectSettings
-from consumer.masking import Masker
 from consumer.secret_names import MASK
 from consumer.setting_fields import Settings
 from consumer.triton_fields import TritonAccessSettings
@@ -174,8 +174,9 @@ def _load(
             problems.append(_sentence(said, variables(kind)[name], error))
     problems += _conflicts(values, findings.found, findings.unusable)
     if problems:
-        mask = Masker(found.value for name, found in findings.found.items() if variables(kind)[name].secret)
-        raise SettingsError([mask(problem) for problem in problems])
+        secrets = [found.value for name, found in findings.found.items() if variables(kind)[name].secret]
+        # Our own sentences: nothing but a value that they quote can be secret, and values are shown masked.
+        raise SettingsError([mask_known_secrets(each.encode(), secrets).decode() for each in problems])
     origins = {name: found.origin for name, found in findings.found.items()}
     return kind(**values, origins=origins)
 
