@@ -110,12 +110,14 @@ def result_id(event: RecordingEvent, model_digest: str, position: Position) -> s
 
 def readme_event(event: RecordingEvent, secrets: Collection[str] = ()) -> dict[str, Any]:
     """Return an event without its bulk: the README's names where small, and of the payload the key."""
+    clean = remove_credentials(event.raw, secrets)
     kept = {
         name: value
-        for name, value in remove_credentials(event.raw, secrets).items()
+        for name, value in clean.items()
         if name in _README_NAMES and len(_json(value)) <= _SMALL_BYTES
     }
-    return {**kept, "source": event.source, "payload": {"key": event.key}}
+    source = clean.get("source", event.source)
+    return {**kept, "source": source, "payload": {"key": mask_links(event.key)}}
 
 
 def frames_value(recording_name: str, analysis: Analysis) -> dict[str, Any]:

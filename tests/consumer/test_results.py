@@ -92,6 +92,21 @@ def test_our_own_secrets_are_masked_in_what_is_echoed_but_the_recording_keeps_it
     assert value["source"] == README_EVENT["source"], "even a password that is a name of ours ends nothing"
 
 
+@pytest.mark.parametrize("source", ["our-own-secret", "storj", '"' * MAX_SOURCE_BYTES])
+def test_a_reduced_event_names_its_recording_as_the_whole_one_does(source: str) -> None:
+    raw = {**README_EVENT, "source": source, "payload": {"key": "https://u:hunter2XYZ9@h/x.mp4"}}
+    values = []
+    for filling in ("", "x" * 20_000):
+        event = _event(raw | {"monitorStage": filling})
+        message = build_result(event, ANALYSIS, POSITION, 10_000, secrets=["our-own-secret"])
+        assert (Header.TRUNCATED in _headers(message)) == bool(filling)
+        values.append(_value(message))
+    whole, reduced = values
+    assert (reduced["source"], reduced["payload"]) == (whole["source"], whole["payload"])
+    assert whole["payload"]["key"] == "https://***@h/x.mp4"
+    assert whole["source"] == ("***" if source == "our-own-secret" else source)
+
+
 def test_what_readme_users_read_is_kept_though_it_sounds_secret() -> None:
     metadata = _value(build_result(_event(README_EVENT), ANALYSIS, POSITION, MAX_BYTES))["payload"][
         "metadata"
