@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from consumer.errors import SettingsError
 from consumer.letter_event import parse_json
-from consumer.letters import Letter
+from consumer.letters import Letter, mark_of
 from consumer.moments import in_words
 from consumer.replay_mark import ReplayMark
 
@@ -25,7 +25,6 @@ _UNPRINTABLE = re.compile(
 
 They come from whoever named a camera.
 """
-
 
 _LINES = (".jsonl", ".ndjson")
 
@@ -45,14 +44,14 @@ def counted(letters: Iterable[Letter], seen: Counter[str]) -> Iterator[Letter]:
 def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:
     """Return what replays have to say of it, and whether one needs more than the letter; else nothing."""
     failed = f"failed after replay {letter.replays}" if letter.replays else ""
-    mark = marks.get(letter.position)
+    mark = mark_of(letter, marks)
     told = (failed if mark is None else f"sent again {mark.at[:19]}", "" if letter.whole else "not whole")
     return ", ".join(filter(None, told))
 
 
 def as_json(letter: Letter, marks: Mapping[str, ReplayMark], *, payload: bool = False) -> dict[str, Any]:
     """Return a letter with names for JSON; `payload` adds its event, in base64 where that is no JSON."""
-    mark = marks.get(letter.position)
+    mark = mark_of(letter, marks)
     described: dict[str, Any] = {
         "letter": letter.position,
         "id": letter.id,

@@ -195,6 +195,16 @@ def read_marks(past: Past) -> dict[str, ReplayMark]:
     return marks
 
 
+def mark_of(letter: Letter, marks: Mapping[str, ReplayMark]) -> ReplayMark | None:
+    """Return the mark of a letter that was sent again; None where it was not.
+
+    A topic of letters may be deleted and made anew, and the notes outlive it: a mark for the same place that
+    names another recording is not this letter's.
+    """
+    mark = marks.get(letter.position)
+    return mark if mark is not None and mark.id in (letter.id, letter.position) else None
+
+
 def newest_of_each(letters: Iterable[Letter], names: Collection[str]) -> tuple[list[Letter], list[str]]:
     """Return the letter that each name means, and the names that mean none or more than one recording.
 

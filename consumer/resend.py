@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from consumer.connection import KafkaConnection
 from consumer.errors import BrokerAway, ProducerFenced, StreamSetupError, VaultMLError
-from consumer.letters import read_marks
+from consumer.letters import mark_of, read_marks
 from consumer.messages import OutgoingMessage
 from consumer.past import Past
 from consumer.provision import ensure_topic
@@ -90,7 +90,7 @@ def send(
     try:
         with Past(connection, notes) as past:
             marks = read_marks(past)
-        due = [each for each in sendings if marks.get(each.letter.position) == each.noted]
+        due = [each for each in sendings if mark_of(each.letter, marks) == each.noted]
         done, by_others = 0, len(sendings) - len(due)
         if not due:
             yield Sent(done, by_others)

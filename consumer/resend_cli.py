@@ -143,10 +143,11 @@ def _due(
 
     A letter that was sent is left out with `again` too: if its event failed again, that has a newer letter.
     """
+    from consumer.letters import mark_of
     from consumer.resend_plan import why_never
 
     for letter in letters:
-        if letter.position in desk.marks:
+        if mark_of(letter, desk.marks) is not None:
             others.sent += 1
         elif letter.replays and not again:
             others.failed_again += 1

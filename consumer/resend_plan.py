@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from consumer.dead_letter import SERVICE
 from consumer.letter_event import event_again
-from consumer.letters import Letter
+from consumer.letters import Letter, mark_of
 from consumer.moments import in_words
 from consumer.replay_mark import MOST_REPLAYS, ReplayMark
 
@@ -58,7 +58,7 @@ def plan_of(
     sendings: dict[str, Sending] = {}
     left_out = []
     for letter in sorted(letters, key=attrgetter("age")):
-        noted = marks.get(letter.position)
+        noted = mark_of(letter, marks)
         reason = why_never(letter, source=source, topic=topic) or (
             None if again else _why_not_once_more(letter, noted)
         )
