@@ -2,9 +2,9 @@
 
 Two kinds: values under a name that says so (`secret_names`), and links that open a door by themselves
 (`links`), under whatever name. JSON is taken apart and each value looked at, strings that hold JSON included;
-what is no JSON is searched as text (`secret_text`). A recording's name (`key`) may hold `token=1`: only links
-are masked in it. The stages' state, such as `monitorStage`, is kept (later stages read it); what is secret
-inside it is taken out as everywhere else.
+what is no JSON is searched as text (`secret_text`). What names the recording and its camera stays as it came,
+but for links and our own settings (`secret_fields`). The stages' state, such as `monitorStage`, is kept for
+later stages; what is secret inside it is taken out as everywhere else.
 """
 
 import json
@@ -12,16 +12,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from consumer.known_secrets import mask_known_secrets
-from consumer.links import mask_links
-from consumer.secret_names import MASK, is_secret_name
+from consumer.errors import EventMalformed
+from consumer.events import unique_names
+from consumer.known_secrets import mask_known_secrets, mask_known_text
+from consumer.secret_fields import ANYWHERE, EVENT, Kind, Place, kinds, mask_identifier
+from consumer.secret_names import MASK
 from consumer.secret_text import mask_text
 
 _JSON_IN_STRINGS = 3
 """Levels that are parsed: JSON in a string of JSON in a string, and once more; below that it is text."""
-
-_NAMING, _NAMED = ("name", "key", "header", "field"), ("value", "val")
-"""`{"name": "Authorization", "value": "..."}`: how lists of headers and forms are written."""
 
 
 def remove_credentials(event: Mapping[str, Any], known_secrets: Collection[str] = ()) -> dict[str, Any]:
@@ -31,7 +30,8 @@ def remove_credentials(event: Mapping[str, Any], known_secrets: Collection[str] 
         event: parsed.
         known_secrets: values of our own settings, masked in every string and name.
     """
-    return _Cleaning(leave_out=True, known_secrets=tuple(known_secrets)).fields(event, _JSON_IN_STRINGS)
+    cleaning = _Cleaning(leave_out=True, known_secrets=tuple(known_secrets))
+    return cleaning.fields(event, _JSON_IN_STRINGS, EVENT)
 
 
 def mask_payload(payload: bytes, known_secrets: Collection[str] = ()) -> bytes:
@@ -45,8 +45,8 @@ def mask_payload(payload: bytes, known_secrets: Collection[str] = ()) -> bytes:
         known_secrets: values of our own settings, masked wherever they stand.
     """
     try:
-        parsed = json.loads(payload, object_pairs_hook=_each_name_once)
-        masked = _MASKING.value(parsed, _JSON_IN_STRINGS)
+        parsed = _parsed(payload)
+        masked = _MASKING.event(parsed)
         if masked != parsed:
             payload = json.dumps(masked).encode()
     except (ValueError, RecursionError):
@@ -66,38 +66,48 @@ class _Cleaning:
     leave_out: bool = False
     known_secrets: tuple[str, ...] = ()
 
-    def value(self, value: Any, levels: int) -> Any:  # noqa: ANN401  # any JSON value
+    def event(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
+        """Clean what is an event, a list of events, or anything else."""
+        if isinstance(value, list):
+            return [self.event(item) if isinstance(item, Mapping) else self.value(item) for item in value]
+        return self.fields(value, place=EVENT) if isinstance(value, Mapping) else self.value(value)
+
+    def value(self, value: Any, levels: int = _JSON_IN_STRINGS, place: Place = ANYWHERE) -> Any:  # noqa: ANN401  # any JSON value
         if isinstance(value, Mapping):
-            return self.fields(value, levels)
+            return self.fields(value, levels, place)
         if isinstance(value, list):
             return [self.value(item, levels) for item in value]
         return self._string(value, levels) if isinstance(value, str) else value
 
-    def fields(self, fields: Mapping[Any, Any], levels: int) -> dict[Any, Any]:
-        named = any(
-            isinstance(item, str) and name.lower() in _NAMING and is_secret_name(item)
-            for name, item in fields.items()
-        )
+    def fields(
+        self, fields: Mapping[Any, Any], levels: int = _JSON_IN_STRINGS, place: Place = ANYWHERE
+    ) -> dict[Any, Any]:
         clean: dict[Any, Any] = {}
-        for name, item in fields.items():
-            # An empty value tells nothing, and null stays null, so that the types survive a replay.
-            if is_secret_name(name) or (named and name.lower() in _NAMED):
-                if not self.leave_out:
-                    clean[name] = item if item in (None, "") else MASK
-            elif name == "key" and isinstance(item, str):
-                clean[name] = self._without_known(mask_links(item))
-            else:
-                clean[self._without_known(name)] = self.value(item, levels)
+        for name, item, kind in kinds(fields, place):
+            if kind is Kind.OTHER:
+                inner = place.inner.get(name, ANYWHERE)
+                clean[mask_known_text(name, self.known_secrets)] = self.value(item, levels, inner)
+            elif kind is Kind.IDENTIFIER:
+                clean[name] = self._identifier(item, levels)
+            elif not self.leave_out:
+                # An empty value tells nothing, and null stays null, so that the types survive a replay.
+                clean[name] = item if item in (None, "") else MASK
         return clean
 
-    def _string(self, text: str, levels: int) -> str:
-        return self._without_known(_masked_string(text, levels))
+    def _identifier(self, value: Any, levels: int) -> Any:  # noqa: ANN401  # any JSON value
+        if isinstance(value, str):
+            return mask_identifier(value, self.known_secrets)
+        if isinstance(value, list):  # of names, such as `secondary_providers`
+            return [
+                mask_identifier(item, self.known_secrets)
+                if isinstance(item, str)
+                else self.value(item, levels)
+                for item in value
+            ]
+        return self.value(value, levels)
 
-    def _without_known(self, text: str) -> str:
-        if not self.known_secrets:
-            return text
-        raw = text.encode("utf-8", "surrogatepass")
-        return mask_known_secrets(raw, self.known_secrets).decode("utf-8", "surrogatepass")
+    def _string(self, text: str, levels: int) -> str:
+        return mask_known_text(_masked_string(text, levels), self.known_secrets)
 
 
 _MASKING = _Cleaning()
@@ -107,7 +117,7 @@ def _masked_string(text: str, levels: int) -> str:
     # Some producers put JSON into a string (`payload.result`).
     if levels and text.lstrip()[:1] in ("{", "[", '"'):
         try:
-            parsed = json.loads(text, object_pairs_hook=_each_name_once)
+            parsed = _parsed(text)
             masked = _MASKING.value(parsed, levels - 1)
         except (ValueError, RecursionError):
             return mask_text(text)
@@ -115,8 +125,9 @@ def _masked_string(text: str, levels: int) -> str:
     return mask_text(text, source=False)
 
 
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name stands twice in an object")  # one of its values would not be looked at
-    return fields
+def _parsed(text: str | bytes) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the JSON value; of a name that stands twice in an object one value would not be looked at."""
+    try:
+        return json.loads(text, object_pairs_hook=unique_names)
+    except EventMalformed as error:
+        raise ValueError(str(error)) from None

@@ -16,12 +16,11 @@ from consumer import __version__
 from consumer.credentials import mask_payload
 from consumer.errors import BrokerAway, EventMalformed, MessageTooLarge, RecordingError, VaultMLError
 from consumer.events import RecordingEvent, parse_message
-from consumer.known_secrets import mask_known_secrets
-from consumer.links import mask_links
 from consumer.messages import OutgoingMessage, Position
 from consumer.moments import in_words
 from consumer.replay_mark import ReplayMark
 from consumer.results import RECORD_OVERHEAD_BYTES, Header, readme_event, result_id, to_utf8
+from consumer.secret_fields import mask_identifier
 
 SCHEMA = "uug.ai/dead-letter/v1"
 SERVICE = "vault-ml"
@@ -150,13 +149,13 @@ def identity(event: RecordingEvent | None, position: Position) -> str:
 def of_event(event: RecordingEvent, secrets: Collection[str]) -> dict[str, str]:
     """Return the attributes that name the recording, so that nobody need decode payloads to choose."""
     told = {
-        name: mask_known_secrets(mask_links(text).encode(), secrets).decode("utf-8", "replace")
-        for name, text in (("key", event.key), ("provider", event.source))
+        "key": mask_identifier(event.key, secrets),
+        "provider": mask_identifier(event.source, secrets),
     }
     if told["key"] != event.key:
         told["payload"] = "the recording's key held a secret, which is masked"
     if event.camera:
-        told["camera"] = _line(event.camera, _CAMERA_BYTES, secrets)
+        told["camera"] = _one_line(mask_identifier(event.camera, secrets), _CAMERA_BYTES)
     recorded_at = _recorded_at(event)
     if recorded_at is not None:
         told["recorded"] = in_words(recorded_at)
@@ -177,9 +176,11 @@ def _recorded_at(event: RecordingEvent) -> datetime | None:
 def _line(text: str, most_bytes: int, secrets: Collection[str]) -> str:
     """Return a text as one line without secrets, not longer than that in UTF-8."""
     masked = mask_payload(text.encode("utf-8", "backslashreplace"), secrets)
-    return (
-        _CONTROL.sub(" ", masked.decode("utf-8", "replace")).encode()[:most_bytes].decode("utf-8", "ignore")
-    )
+    return _one_line(masked.decode("utf-8", "replace"), most_bytes)
+
+
+def _one_line(text: str, most_bytes: int) -> str:
+    return _CONTROL.sub(" ", text).encode()[:most_bytes].decode("utf-8", "ignore")
 
 
 def _fitting(

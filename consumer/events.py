@@ -114,6 +114,19 @@ def count_values(text: bytes) -> int:
     return sum(text.count(mark) for mark in (b",", b"{", b"["))
 
 
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these pairs for `json.loads`; readers differ in which of two values they take.
+
+    Raises:
+        EventMalformed: a name stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise EventMalformed(f"The event has the name {twice[:64]!r} twice in one object: say it once.")
+    return found
+
+
 def _decoded(value: bytes) -> str:
     try:
         return value.decode("utf-8-sig")
@@ -153,7 +166,7 @@ def _object(text: str) -> dict[str, Any]:
         raise EventMalformed(f"The event is nested deeper than {MAX_DEPTH} levels: send it without.")
     try:
         parsed = json.loads(
-            text, object_pairs_hook=_unique_names, parse_constant=_no_constant, parse_float=_finite
+            text, object_pairs_hook=unique_names, parse_constant=_no_constant, parse_float=_finite
         )
         json.dumps(parsed, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -178,14 +191,6 @@ def _depth(text: str) -> int:
         depth += (mark in "[{") - (mark in "]}")
         deepest = max(deepest, depth)
     return deepest
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise EventMalformed(f"The event has the name {twice[:64]!r} twice in one object: say it once.")
-    return found
 
 
 def _no_constant(constant: str) -> NoReturn:

@@ -34,6 +34,14 @@ def mask_known_secrets(payload: bytes, known_secrets: Collection[str]) -> bytes:
     return _known_pattern(known).sub(MASK.encode(), payload) if known else payload
 
 
+def mask_known_text(text: str, known_secrets: Collection[str]) -> str:
+    """Return text as `mask_known_secrets` returns bytes; halves of characters stay what they are."""
+    if not known_secrets:
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    return mask_known_secrets(raw, known_secrets).decode("utf-8", "surrogatepass")
+
+
 @lru_cache(maxsize=8)
 def _known_pattern(secrets: tuple[str, ...]) -> re.Pattern[bytes]:
     # Longest first: a secret that begins with another one must not leave its tail behind.

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from consumer.known_secrets import mask_known_secrets
-from consumer.links import mask_links
-from consumer.secret_names import MASK, is_secret_name
+from consumer.known_secrets import mask_known_text
+from consumer.secret_fields import ANYWHERE, LOG_LINE, Kind, Place, kinds, mask_identifier
+from consumer.secret_names import MASK
 from consumer.secret_text import mask_text
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s\"'<>@]+@")
@@ -31,7 +31,7 @@ class Masker:
 
     def __call__(self, text: str) -> str:
         """Return `text` with secrets, credentials, users in URLs and query strings replaced by ***."""
-        return mask_urls(mask_text(self._without_known(text), sentences=True))
+        return mask_urls(mask_text(mask_known_text(text, self._secrets), sentences=True))
 
     def value(self, value: object) -> object:
         """Return `value` masked all the way down; what JSON does not know becomes its masked repr()."""
@@ -41,7 +41,7 @@ class Masker:
             case str():
                 return self(value)
             case dict():
-                return {self(str(key)): inner for key, inner in self.fields(value).items()}
+                return {self(str(key)): inner for key, inner in self._fields(value, ANYWHERE).items()}
             case list() | tuple() | set() | frozenset():
                 return [self.value(inner) for inner in value]
             case bytes():
@@ -50,16 +50,15 @@ class Masker:
                 return self(repr(value))
 
     def fields(self, fields: Mapping[Any, object]) -> dict[Any, object]:
-        """Return the fields with masked values; a field named like a credential is masked whole."""
-        return {name: self._field(str(name), value) for name, value in fields.items()}
+        """Return a log line's fields with masked values; a field named like a credential is masked whole."""
+        return self._fields(fields, LOG_LINE)
 
-    def _field(self, name: str, value: object) -> object:
-        if is_secret_name(name) and value not in (None, ""):
+    def _fields(self, fields: Mapping[Any, object], place: Place) -> dict[Any, object]:
+        return {name: self._field(value, kind) for name, value, kind in kinds(fields, place)}
+
+    def _field(self, value: object, kind: Kind) -> object:
+        if kind is Kind.SECRET and value not in (None, ""):
             return MASK
-        if name == "key" and isinstance(value, str):
-            return mask_urls(mask_links(self._without_known(value)))  # a recording may be `u/token=1.mp4`
+        if kind is Kind.IDENTIFIER and isinstance(value, str):
+            return mask_urls(mask_identifier(value, self._secrets))
         return self.value(value)
-
-    def _without_known(self, text: str) -> str:
-        raw = text.encode("utf-8", "surrogatepass")
-        return mask_known_secrets(raw, self._secrets).decode("utf-8", "surrogatepass")

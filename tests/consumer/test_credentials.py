@@ -90,6 +90,54 @@ def test_credentials_are_removed_at_any_depth_and_under_any_name() -> None:
     }
 
 
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIhunter22\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "key", [PEM, "Bearer eyJhunter22.abc", "password=hunter22", '{"password": "hunter22"}'],
+    ids=["PEM", "bearer", "text", "JSON"],
+)  # fmt: skip
+def test_only_a_recordings_key_is_an_identifier_and_every_other_key_may_be_a_secret(key: str) -> None:
+    event = {
+        "payload": {"key": "u/token=1.mp4", "x": {"key": key}},
+        "key": key,
+        "data": {"tls": {"key": key}},
+    }
+    for shape in (event, {"message": event}, [event], {"result": json.dumps(event)}):
+        assert b"hunter22" not in mask_payload(json.dumps(shape).encode())
+    assert "hunter22" not in json.dumps(remove_credentials(event))
+    assert "hunter22" not in json.dumps(remove_credentials({"payload": [{"key": key}]}))
+    assert remove_credentials(event)["payload"]["key"] == "u/token=1.mp4"
+    for wrapped in ({"message": event}, [event], event):
+        assert b'"u/token=1.mp4"' in mask_payload(json.dumps(wrapped).encode())
+
+
+CAMERAS = [
+    "Brenner Pass: north", "Mountain Pass: North", "Secret: garden", "Auth=Lobby", "Entry/Auth: A",
+    "Token: 3", "Bearer Northside", "Gate <Pass>2", "Cookie: jar", "credentials: desk", "Front\\u0026Back",
+    '{"token": "B2"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*CAMERAS, "u/token=1_a.mp4"])
+def test_what_cameras_files_and_providers_are_called_stays_whatever_it_is(name: str) -> None:
+    event = {
+        "fileName": name, "source": name, "provider": name, "secondary_providers": [name], "password": "x",
+        "payload": {"key": name, "deviceName": name, "metadata": {"event-instancename": name}},
+        "monitorStage": {"device": {"deviceName": name}},
+    }  # fmt: skip
+    kept = {key: item for key, item in event.items() if key != "password"}
+    assert remove_credentials(event) == kept
+    assert json.loads(mask_payload(json.dumps(event).encode())) == kept | {"password": "***"}
+
+
+def test_an_identifier_is_masked_where_it_holds_a_login_or_a_setting_of_ours() -> None:
+    event = {"source": "our-own-value", "payload": {"deviceName": "rtsp://admin:hunter22@cam/1"}}
+    clean = {"source": "***", "payload": {"deviceName": "rtsp://***@cam/1"}}
+    assert remove_credentials(event, ["our-own-value"]) == clean
+    assert json.loads(mask_payload(json.dumps(event).encode(), ["our-own-value"])) == clean
+
+
 def test_our_own_secrets_are_masked_in_what_is_removed_from_too() -> None:
     event = {"note": {"v": "our-own-value"}, "n": 1, "our-own-value": "cam/our-own-value"}
     removed = remove_credentials(event, ["our-own-value"])

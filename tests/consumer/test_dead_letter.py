@@ -133,6 +133,17 @@ def test_a_list_of_letters_needs_no_payload_decoded() -> None:
     assert "recorded" not in attributes
 
 
+@pytest.mark.parametrize("camera", ["Brenner Pass: north", "Token: 3", "Auth=Lobby", "Gate <Pass>2"])
+def test_a_camera_keeps_its_name_in_the_letter_and_in_its_event(camera: str) -> None:
+    event = json.loads(json.dumps(EVENT_2024)) | {"fileName": camera}  # it holds credentials, and is masked
+    event["payload"]["metadata"]["event-instancename"] = camera
+    message = _letter(json.dumps(event).encode())
+    (again,) = parse_message(_payload(message))
+    assert isinstance(again, RecordingEvent)
+    assert _envelope(message)["deadLetter"]["attributes"]["camera"] == again.camera == camera
+    assert again.raw["fileName"] == camera
+
+
 def test_publickey_and_productid_stay_where_credentials_are_masked() -> None:
     event = json.loads(json.dumps(EVENT_2026))
     event["payload"]["metadata"]["password"] = "hunter22"  # the event has to be written anew for that

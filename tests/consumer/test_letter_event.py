@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from consumer.dead_letter import SCHEMA, SERVICE
+from consumer.dead_letter import SCHEMA, SERVICE, build_dead_letter
+from consumer.errors import RecordingRefused
 from consumer.letter_event import event_again
 from consumer.letter_text import as_json, pretty, printable
-from consumer.letters import Letter, parse_letter
+from consumer.letters import Choice, Letter, parse_letter
+from consumer.messages import Position
 from consumer.past import PastRecord
 from consumer.replay_mark import MOST_REPLAYS, ReplayMark
 from consumer.resend_plan import plan_of
@@ -37,6 +39,25 @@ def test_a_masked_event_that_is_nested_too_deep_is_left_out_and_the_others_are_s
     assert "it is no event as JSON" in planned.left_out[0][1]
     assert "event_base64" in as_json(deep, {}, payload=True)
     assert pretty(deep.payload)
+
+
+def test_a_camera_of_any_name_is_found_by_it_and_sent_again_under_it() -> None:
+    event = {"payload": {"key": "u/a.mp4", "metadata": {"event-instancename": "Brenner Pass: north"}}}
+    message = build_dead_letter(
+        json.dumps(event | {"storage_secret": "hunter22"}).encode(),
+        RecordingRefused("Vault refuses it."),
+        Position("source", 0, 1),
+        destination="source.dead-letter",
+        attempts=1,
+        max_bytes=100_000,
+    )
+    record = Record("source.dead-letter", 0, 7, message.key, message.value, {})
+    found = parse_letter(PastRecord(record, NOW))
+    assert found is not None
+    assert Choice(cameras=("Brenner Pass: north",)).takes(found)
+    sent = event_again(found)
+    assert sent is not None
+    assert json.loads(sent) == event
 
 
 def test_numbers_that_json_does_not_know_are_neither_shown_as_json_nor_sent_without_masks() -> None:

@@ -108,6 +108,23 @@ def test_a_recordings_key_can_be_searched_for_in_the_log() -> None:
     assert Masker(["our-own-value"]).fields({"key": "our-own-value/1.mp4"}) == {"key": "***/1.mp4"}
 
 
+def test_a_camera_can_be_searched_for_in_the_log() -> None:
+    fields = {"camera": "Brenner Pass: north", "key": "u/Secret: garden.mp4"}
+    assert Masker().fields(fields) == fields
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN PRIVATE KEY-----\nhunter22\n-----END PRIVATE KEY-----",
+        "Bearer eyJhunter22",
+        "password=hunter22",
+    ],
+)
+def test_a_key_inside_a_field_may_be_a_secret(key: str) -> None:
+    assert "hunter22" not in json.dumps(Masker().fields({"tls": {"key": key}, "all": [{"key": key}]}))
+
+
 def test_of_two_secrets_that_begin_alike_the_longer_leaves_no_tail() -> None:
     assert Masker(["password", "password-two"])("password-two") == "***"
 

@@ -92,6 +92,18 @@ def test_our_own_secrets_are_masked_in_what_is_echoed_but_the_recording_keeps_it
     assert value["source"] == README_EVENT["source"], "even a password that is a name of ours ends nothing"
 
 
+@pytest.mark.parametrize(
+    "name", ["Brenner Pass: north", "Gate <Pass>2", "u/token=1_a.mp4", "Bearer Northside"]
+)
+def test_names_of_cameras_files_and_providers_are_echoed_as_they_came(name: str) -> None:
+    raw = json.loads(json.dumps(EVENT_2026)) | {"fileName": name, "source": name, "provider": name}
+    raw["payload"] |= {"key": name, "deviceName": name, "signedUrl": None}
+    raw["payload"]["metadata"]["event-instancename"] = name
+    value = _value(build_result(_event(raw), ANALYSIS, POSITION, MAX_BYTES))
+    assert [value[each] for each in ("fileName", "source", "provider")] == [name] * 3
+    assert value["payload"] == {each: raw["payload"][each] for each in value["payload"]}
+
+
 @pytest.mark.parametrize("source", ["our-own-secret", "storj", '"' * MAX_SOURCE_BYTES])
 def test_a_reduced_event_names_its_recording_as_the_whole_one_does(source: str) -> None:
     raw = {**README_EVENT, "source": source, "payload": {"key": "https://u:hunter2XYZ9@h/x.mp4"}}
