@@ -26,6 +26,8 @@ _JSON_IN_STRINGS = 3
 def remove_credentials(event: Mapping[str, Any], known_secrets: Collection[str] = ()) -> dict[str, Any]:
     """Return a copy of an event without its credentials: secret names left out, strings masked.
 
+    Booleans, null and what is empty stay under any name: later stages read `hasPassword: true`.
+
     Args:
         event: parsed.
         known_secrets: values of our own settings, masked in every string and name.
@@ -90,8 +92,7 @@ class _Cleaning:
             elif kind is Kind.IDENTIFIER:
                 clean[name] = self._identifier(item, levels)
             elif not self.leave_out:
-                # An empty value tells nothing, and null stays null, so that the types survive a replay.
-                clean[name] = item if item in (None, "") else MASK
+                clean[name] = MASK
         return clean
 
     def _identifier(self, value: Any, levels: int) -> Any:  # noqa: ANN401  # any JSON value

@@ -57,7 +57,7 @@ class Masker:
         return {name: self._field(value, kind) for name, value, kind in kinds(fields, place)}
 
     def _field(self, value: object, kind: Kind) -> object:
-        if kind is Kind.SECRET and value not in (None, ""):
+        if kind is Kind.SECRET:
             return MASK
         if kind is Kind.IDENTIFIER and isinstance(value, str):
             return mask_urls(mask_identifier(value, self._secrets))

@@ -30,6 +30,7 @@ class Kind(Enum):
     """What becomes of a field."""
 
     SECRET = auto()
+    """Has a value behind a name that says so. What tells nothing (`hasPassword: true`, null, "") is OTHER."""
     IDENTIFIER = auto()
     OTHER = auto()
 
@@ -63,10 +64,15 @@ def kinds(fields: Mapping[Any, Any], place: Place) -> Iterator[tuple[Any, Any, K
         told = str(name)
         if told in IDENTIFIERS or told in place.identifiers:
             yield name, item, Kind.IDENTIFIER
-        elif is_secret_name(told) or (named and told.lower() in _NAMED):
+        elif (is_secret_name(told) or (named and told.lower() in _NAMED)) and not _tells_nothing(item):
             yield name, item, Kind.SECRET
         else:
             yield name, item, Kind.OTHER
+
+
+def _tells_nothing(value: object) -> bool:
+    """Tell whether no secret can be read from a value; a number may be one (a PIN)."""
+    return isinstance(value, bool | None) or (isinstance(value, str | list | dict | tuple) and not value)
 
 
 def mask_identifier(text: str, known_secrets: Collection[str] = ()) -> str:

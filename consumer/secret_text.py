@@ -17,7 +17,9 @@ _NAME = re.compile(
 )
 _QUOTE = re.compile(r"""(\\*+)(["'])""")
 _BRACKET_OR_QUOTE = re.compile(r"""[\[\]{}]|(?<!\\)\\*+["']""")
-_NO_SECRET = re.compile(r"""(?:null|true|false|\*\*\*)(?![^\s,;&}\])"'\\])""", re.IGNORECASE)
+_NO_SECRET = re.compile(
+    r"""(?:null|none|true|false|\*\*\*)(?![^\s,;&}\])"'\\])|\[\s*+\]|\{\s*+\}""", re.IGNORECASE
+)
 _SCHEME = re.compile(r"(?:bearer|basic|digest|negotiate|token|apikey)[ \t]++", re.IGNORECASE)
 _WORD = re.compile(
     rf"""(?:{_SCHEME.pattern})?+(?:[^\s"&\\]|\\++(?!["'nrt\\]))*+""",
@@ -108,11 +110,11 @@ def _value(text: str, found: re.Match[str]) -> tuple[int, int, int]:
     if quote is not None:
         end, beyond = _string_end(text, quote)
         return quote.end(), end, beyond
+    if _NO_SECRET.match(text, begin):
+        return begin, begin, begin
     if text[begin : begin + 1] in ("[", "{"):
         end = _container_end(text, begin)
         return begin, end, end
-    if _NO_SECRET.match(text, begin):
-        return begin, begin, begin
     if found["separator"].strip() == ">":
         kind = _ELEMENT
     elif found["name"].lower().endswith(_HEADERS) and not found["quote"]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from consumer.credentials import mask_payload, remove_credentials
 from consumer.links import mask_links
+from consumer.masking import Masker
 from consumer.secret_names import MASK, is_secret_name
 from tests.fakes.recorded_events import README_EVENT, SECRETS, VERSIONS, WORKFLOW_RUN
 
@@ -148,6 +149,27 @@ def test_removing_leaves_the_event_itself_alone() -> None:
     event: dict[str, Any] = {"data": {"storage_secret": "x"}}
     remove_credentials(event)
     assert event == {"data": {"storage_secret": "x"}}
+
+
+FLAGS = {
+    "hasPassword": True, "requiresToken": False, "auth": None, "bearer": "", "secrets": [], "credentials": {},
+    "x": [{"name": "password", "value": False}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr, lambda value: json.dumps(value)[:-1]])
+def test_what_tells_nothing_keeps_its_value_and_its_type_under_any_name(
+    write: Callable[[object], str],
+) -> None:
+    assert remove_credentials({"user": FLAGS, "text": write(FLAGS)}) == {"user": FLAGS, "text": write(FLAGS)}
+    assert mask_payload(write(FLAGS).encode()) == write(FLAGS).encode()
+    assert Masker().value(FLAGS) == FLAGS
+    assert Masker()(write(FLAGS)) == write(FLAGS)
+
+
+def test_a_number_may_be_a_pin() -> None:
+    assert remove_credentials({"secret": 0, "password": 1234}) == {}
+    assert json.loads(mask_payload(b'{"secret": 0}')) == {"secret": "***"}
 
 
 @pytest.mark.parametrize("raw", [*VERSIONS.values(), WORKFLOW_RUN], ids=[*VERSIONS, "workflow run"])

@@ -17,6 +17,7 @@ from consumer.events import MAX_DEPTH, MAX_ENTRIES, MAX_KEY_BYTES, RecordingEven
 from consumer.messages import Position
 from consumer.results import Header, build_result, frames_value
 from consumer.second_look import MAX_BATCHES_BEHIND, PATIENCE_SECONDS
+from consumer.secret_fields import EVENT, IDENTIFIERS
 from tests.fakes.recorded_events import README_EVENT
 
 TEXT = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")
@@ -98,6 +99,12 @@ def test_every_name_of_a_comparison_is_in_its_table() -> None:
 def test_what_makes_a_comparison_fail_is_in_the_text() -> None:
     assert f"not done {PATIENCE_SECONDS:g} seconds after" in TEXT
     assert f"{MAX_BATCHES_BEHIND} batches behind" in TEXT
+
+
+def test_every_identifier_is_in_the_text() -> None:
+    told = TEXT.partition("**Identifiers are echoed as they came**")[2].partition("So a camera may be")[0]
+    in_place = EVENT.identifiers | {f"payload.{name}" for name in EVENT.inner["payload"].identifiers}
+    assert set(re.findall(r"`([\w.-]+)`", told)) == IDENTIFIERS | in_place
 
 
 def test_every_header_is_in_the_table() -> None:
