@@ -108,22 +108,23 @@ class _Cleaning:
         return self.value(value, levels)
 
     def _string(self, text: str, levels: int) -> str:
-        return mask_known_text(_masked_string(text, levels), self.known_secrets)
+        masked = _masked_string(text, levels, sentences=self.leave_out)
+        return mask_known_text(masked, self.known_secrets)
 
 
 _MASKING = _Cleaning()
 
 
-def _masked_string(text: str, levels: int) -> str:
+def _masked_string(text: str, levels: int, *, sentences: bool) -> str:
     # Some producers put JSON into a string (`payload.result`).
     if levels and text.lstrip()[:1] in ("{", "[", '"'):
         try:
             parsed = _parsed(text)
             masked = _MASKING.value(parsed, levels - 1)
         except (ValueError, RecursionError):
-            return mask_text(text)
+            return mask_text(text, sentences=sentences)
         return text if masked == parsed else json.dumps(masked, ensure_ascii=False)
-    return mask_text(text, source=False)
+    return mask_text(text, source=False, sentences=sentences)
 
 
 def _parsed(text: str | bytes) -> Any:  # noqa: ANN401  # any JSON value

@@ -40,6 +40,10 @@ _IN_SENTENCES = ("token", "authorization")
 """Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
 
 _SENTENCE = re.compile(r"\w [a-z]+: [\w{]", re.IGNORECASE)
+_PROSE = re.compile(
+    r"""\{ | (?:[A-Z][a-z]++(?=[ ][a-z]) | [a-z]++(?:[_-][a-z]++)*+) [.,;:!?)"']*+ (?:\s|$)""", re.VERBOSE
+)
+"""What goes on as people write: small letters up to a blank, as secrets hardly ever are; or an answer."""
 
 _HEADERS = ("authorization", "cookie")
 _PUNCTUATION = "'<>,;)}]"
@@ -95,11 +99,12 @@ def _is_secret(text: str, found: re.Match[str]) -> bool:
 
 
 def _is_told(text: str, found: re.Match[str]) -> bool:
-    """Tell whether the name is a word of a sentence, with no login behind it."""
+    """Tell whether the name is a word of a sentence that goes on as one, with no login behind it."""
     return (
         found["name"].lower() in _IN_SENTENCES
         and _SENTENCE.match(text, max(0, found.start() - 2)) is not None
         and _SCHEME.match(text, found.end()) is None
+        and _PROSE.match(text, found.end()) is not None
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.credentials import mask_payload
+from consumer.credentials import mask_payload, remove_credentials
 from consumer.masking import Masker
 
 SECRET = 'p"a\\s/s wörd+&'
@@ -83,6 +83,11 @@ def test_a_secret_in_base64_is_masked_in_logs_too() -> None:
         "its password: hunter22",
         'Failed to read the token: {"access_token": "hunter22"}',
         "opening rtsp://admin:p hunter22@cam/1",
+        "invalid token: eyJhbGciOiJIUzI1NiJ9.eyJhunter22.sig",
+        "login with access token: hunter22XYZ9 failed",
+        "bad authorization: c2VjcmV0OnBhunter22",
+        "bad token: abchunter22, go away",
+        "bad token: hunter22.abc",
     ],
 )
 def test_credentials_of_others_are_masked_in_any_text(text: str) -> None:
@@ -94,12 +99,15 @@ def test_credentials_of_others_are_masked_in_any_text(text: str) -> None:
     [
         "Failed to acquire SASL OAUTHBEARER token: invalid_client, says the provider.",
         'Failed to acquire SASL OAUTHBEARER token: {"error": "invalid_client", "error_description": "who?"}',
+        "Failed to acquire SASL OAUTHBEARER token: Failed to connect to the provider.",
+        "Refused with an invalid token: expired.",
         "TOPIC_AUTHORIZATION_FAILED: topic authorization: failed for 'a'",
         "KAFKA_KEY_PASSWORD is wrong: give the one of the key.",
     ],
 )
 def test_a_sentence_about_a_credential_stays_readable(text: str) -> None:
     assert Masker()(text) == text
+    assert remove_credentials({"note": text}) == {"note": text}
 
 
 def test_a_recordings_key_can_be_searched_for_in_the_log() -> None:
