@@ -75,6 +75,11 @@ class Letter:
         return self.at, self.position
 
     @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes: whoever may write letters may write long ones."""
+        return sum(len(each) for each in vars(self).values() if isinstance(each, str | bytes))
+
+    @property
     def exhausted(self) -> bool:
         """Whether it might have healed, and did not in time."""
         return self.envelope_reason == "retry_exhausted"

@@ -1,12 +1,9 @@
 """The command `vault-ml dead-letter replay`."""
 
-import heapq
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
     from consumer.kafka_fields import TopicSettings
     from consumer.letter_desk import LetterDesk
     from consumer.letter_source import SourceEvents
-    from consumer.letters import Letter
+    from consumer.letters import Choice, Letter
     from consumer.resend_plan import Plan
 
 _SHOWN_PLAN = 20
@@ -61,7 +58,6 @@ def replay(
     """
     from consumer import resend
     from consumer.letter_desk import choice_of, open_desk
-    from consumer.letter_text import counted
     from consumer.parts import kafka_connection
     from consumer.resend_plan import plan_of
 
@@ -81,11 +77,11 @@ def replay(
             found = desk.named()
         else:
             say_if_it_takes_long(desk)
-            due = _due(desk.read(chosen), desk, source, topic_to, others, again=again)
-            found = heapq.nsmallest(limit, counted(due, others.due), key=attrgetter("age"))
+            found = _take(chosen, limit, desk, source, topic_to, others, again=again)
         plan = plan_of(
             map(source.made_whole, found),
             desk.marks,
+            others=others.of_one,
             source=desk.settings.queue_name,
             topic=topic_to,
             again=again,
@@ -96,7 +92,7 @@ def replay(
         for letter, why in plan.left_out:
             others.note(letter, why)
         _say_plan(plan)
-        _say_of_others(others, again=again, younger=max(0, others.due.total() - len(found)))
+        _say_of_others(others, again=again, full=len(found) == limit)
         question = f"Send {_events(len(plan.sendings))} again?"
         if plan.sendings and not dry_run and (yes or typer.confirm(question)):
             _send(plan, desk.settings)
@@ -115,8 +111,10 @@ def say_if_it_takes_long(desk: "LetterDesk") -> None:
 class _Others:
     """Letters that were chosen and are not sent: counted, some of them with why."""
 
-    due: Counter[str] = field(default_factory=Counter)
-    """Those that may be sent, by reason; more than the limit takes, perhaps."""
+    waiting: int = 0
+    """Those that could be sent, and wait for the next run."""
+    of_one: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other letters of a recording that is sent, by the position of the one that is."""
     sent: int = 0
     failed_again: int = 0
     never: int = 0
@@ -130,6 +128,43 @@ class _Others:
             self.examples.append((letter, why))
 
 
+def _take(
+    chosen: "Choice",
+    limit: int,
+    desk: "LetterDesk",
+    source: "SourceEvents",
+    topic_to: str | None,
+    others: _Others,
+    *,
+    again: bool,
+) -> "list[Letter]":
+    """Return the letters of the oldest recordings that can be sent, and count the others."""
+    from consumer import due_letters
+    from consumer.resend_plan import why_never
+
+    tallies = [others]
+
+    def read() -> "Iterator[Letter]":
+        tally = tallies.pop() if tallies else _Others()  # read once more, they are counted already
+        for letter in _due(desk.read(chosen), desk, source, topic_to, tally, again=again):
+            tally.waiting += 1
+            yield letter
+
+    def refuse(letter: "Letter") -> str | None:
+        return why_never(letter, source=desk.settings.queue_name, topic=topic_to)
+
+    found = []
+    for each in due_letters.take(read, source.made_whole, refuse, limit):
+        due, why = each if isinstance(each, tuple) else (each, "")
+        others.waiting -= due.letters
+        if why:
+            others.note(due.letter, why)
+        else:
+            found.append(due.letter)
+            others.of_one[due.letter.position] = due.others
+    return found
+
+
 def _due(
     letters: "Iterable[Letter]",
     desk: "LetterDesk",
@@ -139,7 +174,7 @@ def _due(
     *,
     again: bool,
 ) -> "Iterator[Letter]":
-    """Leave out what is not to be sent, now or ever, so that it does not fill up the limit of each run.
+    """Leave out what is not to be sent, now or ever, as far as that is known without the source topic.
 
     A letter that was sent is left out with `again` too: if its event failed again, that has a newer letter.
     """
@@ -176,7 +211,7 @@ def _say_plan(plan: "Plan") -> None:
         print("Nothing is to be sent.", file=sys.stderr)
 
 
-def _say_of_others(others: _Others, *, again: bool, younger: int) -> None:
+def _say_of_others(others: _Others, *, again: bool, full: bool) -> None:
     from consumer.letter_text import printable
 
     for letter, why in sorted(others.examples, key=lambda example: example[0].age):
@@ -191,8 +226,9 @@ def _say_of_others(others: _Others, *, again: bool, younger: int) -> None:
             f"{others.failed_again} that failed again after they had been are left out (--again).",
             file=sys.stderr,
         )
-    if younger:
-        print(f"{younger} younger ones wait for the next time (--limit).", file=sys.stderr)
+    if others.waiting > 0:
+        why = "--limit" if full else "so much fits into memory"
+        print(f"{others.waiting} younger ones wait for the next time ({why}).", file=sys.stderr)
 
 
 def _send(plan: "Plan", settings: "TopicSettings") -> None:

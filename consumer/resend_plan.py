@@ -36,6 +36,11 @@ class Plan:
     left_out: tuple[tuple[Letter, str], ...]
 
 
+def recording_of(letter: Letter) -> str:
+    """Return what letters of one recording have in common, as a mark can say it."""
+    return letter.id if letter.id and ReplayMark.takes_id(letter.id) else letter.position
+
+
 def plan_of(
     letters: Iterable[Letter],
     marks: Mapping[str, ReplayMark],
@@ -43,6 +48,7 @@ def plan_of(
     source: str,
     topic: str | None = None,
     again: bool = False,
+    others: Mapping[str, tuple[str, ...]] | None = None,
     now: datetime,
 ) -> Plan:
     """Decide which letters are sent again, and as what.
@@ -53,6 +59,7 @@ def plan_of(
         source: QUEUE_NAME, where they are sent to.
         topic: where to instead.
         again: also those that were sent before, or whose event was.
+        others: positions of other letters of the same recording, by that of the letter that was chosen.
         now: the time that the marks say.
     """
     sendings: dict[str, Sending] = {}
@@ -66,10 +73,12 @@ def plan_of(
             left_out.append((letter, reason))
             continue
         count = min(MOST_REPLAYS, max(letter.replays, 0 if noted is None else noted.count) + 1)
-        identity = letter.id if letter.id and ReplayMark.takes_id(letter.id) else letter.position
+        identity = recording_of(letter)
         mark = ReplayMark("dead-letter", identity, count, in_words(now))
         before = sendings.pop(identity, None)
-        older = (*before.older, before.letter.position) if before else ()
+        older = (others or {}).get(letter.position, ())
+        if before is not None:
+            older = (*before.older, before.letter.position, *older)
         event = event_again(letter) or b""
         sendings[identity] = Sending(letter, topic or source, event, mark, older, noted)
     return Plan(tuple(sendings.values()), tuple(left_out))
