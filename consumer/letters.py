@@ -19,7 +19,7 @@ from consumer.dead_letter import REDUCED, SCHEMA
 from consumer.errors import SettingsError
 from consumer.messages import Position
 from consumer.past import Past, PastRecord, Stretch
-from consumer.replay_mark import ReplayMark
+from consumer.replay_mark import HEADER, ReplayMark
 
 SHORTEST_ID = 6
 """Characters of an id that must be given; letters are shown with twice as many."""
@@ -41,7 +41,7 @@ class Letter:
         envelope_reason: one of the envelope's five words.
         sentence: what is wrong and what to do; may be empty.
         attempts: how often it was tried.
-        replays: how often its event had been sent again before.
+        replays: how often its event had been sent again before; by `dead-letter replay`, that is.
         key, provider, camera: of the recording; may be empty.
         recorded: when the recording began, ISO 8601; may be empty.
         source: where the event stood: topic/partition/offset/index, or the topic alone.
@@ -247,6 +247,9 @@ def parse_letter(record: PastRecord, secrets: Collection[str] = ()) -> Letter | 
     attributes = {name: _text(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
     envelope_reason = _text(about.get("reason")) or "unspecified"
     attempts, replays = about.get("attempts"), attributes.get("replay", "")
+    mark = ReplayMark.from_json(record.record.headers.get(HEADER, ""))
+    if mark is not None and mark.of == "source":
+        replays = ""  # the past was looked at once more: nobody has sent this event again
     return Letter(
         position=f"{record.record.partition}/{record.record.offset}",
         id=(record.record.key or b"").decode("ascii", "replace"),

@@ -14,7 +14,7 @@ from consumer.letter_text import as_json, pretty, printable
 from consumer.letters import Choice, Letter, parse_letter
 from consumer.messages import Position
 from consumer.past import PastRecord
-from consumer.replay_mark import MOST_REPLAYS, ReplayMark
+from consumer.replay_mark import MOST_REPLAYS, Origin, ReplayMark
 from consumer.resend_plan import plan_of
 from consumer.topics import Record
 
@@ -76,6 +76,29 @@ def test_what_cannot_be_printed_is_not() -> None:
     shown = printable(letter(attributes={"camera": camera}).camera)
     assert shown == "gate?"
     assert shown.encode()
+
+
+@pytest.mark.parametrize(("of", "replays"), [("source", 0), ("dead-letter", 1)])
+def test_a_letter_of_a_replay_of_the_past_was_not_sent_again_by_anybody(of: Origin, replays: int) -> None:
+    message = build_dead_letter(
+        b'{"payload":{"key":"a.mp4"}}',
+        RecordingRefused("Vault refuses it."),
+        Position("source", 0, 0, 0),
+        destination="trial.dead-letter",
+        attempts=1,
+        max_bytes=10_000,
+        replay=ReplayMark(of, "replay-0", 1, "2026-05-01T10:00:00Z"),
+    )
+    headers = {name: value.decode() for name, value in message.headers}
+    read = parse_letter(
+        PastRecord(Record("trial.dead-letter", 0, 0, message.key, message.value, headers), NOW)
+    )
+    assert read is not None
+    assert read.replays == replays
+    planned = plan_of([read], {}, source="source", now=NOW)
+    assert [why for _, why in planned.left_out] == (
+        ["it was sent again 1 time(s) and failed: mend that, add --again"] if replays else []
+    )
 
 
 def test_a_forged_count_is_still_noted() -> None:
