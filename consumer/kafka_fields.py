@@ -9,6 +9,12 @@ from consumer import setting_types
 from consumer.look_fields import DetectSettings
 from consumer.variables import Variable
 
+TARGET = Variable(
+    "The topic that results are written to.",
+    "the topic that results are written to",
+    aliases=("TARGET_QUEUE_NAME",),
+)
+
 
 class TopicSettings(DetectSettings):
     """What a program needs that reads what consumers wrote. Built by load_topics()."""
@@ -25,6 +31,8 @@ class TopicSettings(DetectSettings):
             aliases=("KAFKA_QUEUE_NAME",),
         ),
     ]
+    queue_target: Annotated[setting_types.Topic | None, TARGET] = None
+    """Pods must know it; others do not write to it, if they do."""
     queue_comparison: Annotated[
         setting_types.Topic,
         Variable(

@@ -33,7 +33,7 @@ from consumer.past import Past, Stretch
 from consumer.past_source import PastSource, Window
 from consumer.provision import ensure_topic
 from consumer.replay_mark import ReplayMark
-from consumer.resend import notes_topic
+from consumer.resend import topics_written
 from consumer.service import Service, ServiceLimits
 from consumer.settings import Settings
 from consumer.sink import ResultSink
@@ -113,13 +113,7 @@ def check_target(settings: Settings, topic_to: str) -> None:
     Raises:
         SettingsError: it is a topic of the pods.
     """
-    taken = {
-        settings.queue_name: "QUEUE_NAME",
-        settings.queue_target: "QUEUE_TARGET",
-        settings.queue_dead_letter: "QUEUE_DEAD_LETTER",
-        notes_topic(settings.queue_dead_letter): "the notes beside QUEUE_DEAD_LETTER",
-        settings.queue_comparison: "QUEUE_COMPARISON",
-    }
+    taken = {settings.queue_name: "QUEUE_NAME"} | topics_written(settings)
     letters_topic = letters_topic_of(topic_to)
     for topic, said in (
         (topic_to, topic_to),

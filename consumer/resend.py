@@ -6,11 +6,12 @@ second time by an oversight, and one whose event fails again does not go round i
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumer.connection import KafkaConnection
 from consumer.errors import BrokerAway, ProducerFenced, StreamSetupError, VaultMLError
+from consumer.kafka_fields import TopicSettings
 from consumer.letters import mark_of, read_marks
 from consumer.messages import OutgoingMessage
 from consumer.past import Past
@@ -34,6 +35,17 @@ def notes_topic(letters_topic: str) -> str:
     return f"{letters_topic}.replayed"
 
 
+def topics_written(settings: TopicSettings) -> dict[str, str]:
+    """Return the topics that pods and these commands write to, with how they are called in a sentence."""
+    called = {
+        settings.queue_target: "QUEUE_TARGET",
+        settings.queue_dead_letter: "QUEUE_DEAD_LETTER",
+        notes_topic(settings.queue_dead_letter): "the notes beside QUEUE_DEAD_LETTER",
+        settings.queue_comparison: "QUEUE_COMPARISON",
+    }
+    return {topic: name for topic, name in called.items() if topic is not None}
+
+
 @dataclass(frozen=True)
 class Sent:
     """How many events were sent so far, and how many letters somebody else had sent in the meantime."""
@@ -42,17 +54,22 @@ class Sent:
     by_others: int
 
 
-def check(sendings: Sequence[Sending], connection: KafkaConnection, letters_topic: str) -> None:
+def check(sendings: Sequence[Sending], connection: KafkaConnection, written: Mapping[str, str]) -> None:
     """See to it that what is planned can be sent, before anybody is asked whether to.
 
+    Args:
+        sendings: of a plan.
+        connection: to the brokers.
+        written: topics that hold no events, as `topics_written` gives them.
+
     Raises:
-        StreamSetupError: a topic is missing, not for us, or one of dead letters.
+        StreamSetupError: a topic is missing, not for us, or one that holds no events.
         BrokerAway: no broker answers.
     """
     for topic in sorted({each.topic for each in sendings}):
-        if topic in (letters_topic, notes_topic(letters_topic)):
+        if topic in written:
             raise StreamSetupError(
-                f"Events cannot be sent to {topic!r}, which holds dead letters: give another topic."
+                f"Events cannot be sent to {topic!r}, which is {written[topic]}: give another topic."
             )
         with Past(connection, topic) as past:
             if not past.stretches():

@@ -88,7 +88,7 @@ def replay(
             now=datetime.now(UTC),
         )
         connection = kafka_connection(desk.settings)
-        resend.check(plan.sendings, connection, desk.settings.queue_dead_letter)
+        resend.check(plan.sendings, connection, resend.topics_written(desk.settings))
         for letter, why in plan.left_out:
             others.note(letter, why)
         _say_plan(plan)

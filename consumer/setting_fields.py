@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from consumer import setting_types
-from consumer.kafka_fields import TopicSettings
+from consumer.kafka_fields import TARGET, TopicSettings
 from consumer.look_fields import SCORE_THRESHOLD, DetectSettings
 from consumer.variables import Variable
 
@@ -17,14 +17,7 @@ from consumer.variables import Variable
 class Settings(TopicSettings):
     """What `vault-ml run` needs. Built by load()."""
 
-    queue_target: Annotated[
-        setting_types.Topic,
-        Variable(
-            "The topic that results are written to.",
-            "the topic that results are written to",
-            aliases=("TARGET_QUEUE_NAME",),
-        ),
-    ]
+    queue_target: Annotated[setting_types.Topic, TARGET]
     pod_name: Annotated[
         str,
         Field(min_length=1, max_length=253),
