@@ -15,7 +15,7 @@ from typing import Any
 from consumer.errors import EventMalformed
 from consumer.events import unique_names
 from consumer.known_secrets import mask_known_secrets, mask_known_text
-from consumer.secret_fields import ANYWHERE, EVENT, Kind, Place, kinds, mask_identifier
+from consumer.secret_fields import ANYWHERE, EVENT, Kind, Place, is_pair, kinds, mask_identifier
 from consumer.secret_names import MASK
 from consumer.secret_text import mask_text
 
@@ -70,15 +70,19 @@ class _Cleaning:
 
     def event(self, value: Any) -> Any:  # noqa: ANN401  # any JSON value
         """Clean what is an event, a list of events, or anything else."""
-        if isinstance(value, list):
-            return [self.event(item) if isinstance(item, Mapping) else self.value(item) for item in value]
-        return self.fields(value, place=EVENT) if isinstance(value, Mapping) else self.value(value)
+        if isinstance(value, list) and not is_pair(value):
+            return [self.event(item) if isinstance(item, Mapping) else self.entry(item) for item in value]
+        return self.fields(value, place=EVENT) if isinstance(value, Mapping) else self.entry(value)
+
+    def entry(self, value: Any, levels: int = _JSON_IN_STRINGS) -> Any:  # noqa: ANN401  # any JSON value
+        """Clean an entry of a list, or what stands alone."""
+        return [value[0], MASK] if is_pair(value) else self.value(value, levels)
 
     def value(self, value: Any, levels: int = _JSON_IN_STRINGS, place: Place = ANYWHERE) -> Any:  # noqa: ANN401  # any JSON value
         if isinstance(value, Mapping):
             return self.fields(value, levels, place)
         if isinstance(value, list):
-            return [self.value(item, levels) for item in value]
+            return [self.entry(item, levels) for item in value]
         return self._string(value, levels) if isinstance(value, str) else value
 
     def fields(
@@ -120,7 +124,7 @@ def _masked_string(text: str, levels: int, *, sentences: bool) -> str:
     if levels and text.lstrip()[:1] in ("{", "[", '"'):
         try:
             parsed = _parsed(text)
-            masked = _MASKING.value(parsed, levels - 1)
+            masked = _MASKING.entry(parsed, levels - 1)
         except (ValueError, RecursionError):
             return mask_text(text, sentences=sentences)
         return text if masked == parsed else json.dumps(masked, ensure_ascii=False)

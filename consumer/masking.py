@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from consumer.known_secrets import mask_known_text
-from consumer.secret_fields import ANYWHERE, LOG_LINE, Kind, Place, kinds, mask_identifier
+from consumer.secret_fields import ANYWHERE, LOG_LINE, Kind, Place, is_pair, kinds, mask_identifier
 from consumer.secret_names import MASK
 from consumer.secret_text import mask_text
 
@@ -43,7 +43,7 @@ class Masker:
             case dict():
                 return {self(str(key)): inner for key, inner in self._fields(value, ANYWHERE).items()}
             case list() | tuple() | set() | frozenset():
-                return [self.value(inner) for inner in value]
+                return [[inner[0], MASK] if is_pair(inner) else self.value(inner) for inner in value]
             case bytes():
                 return self(value.decode("utf-8", "backslashreplace"))
             case _:

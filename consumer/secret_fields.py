@@ -12,7 +12,7 @@ from typing import Any
 
 from consumer.known_secrets import mask_known_text
 from consumer.links import mask_links
-from consumer.secret_names import is_secret_name
+from consumer.secret_names import is_secret_name, names_secrets
 
 IDENTIFIERS = frozenset(
     {
@@ -22,8 +22,9 @@ IDENTIFIERS = frozenset(
 )  # fmt: skip
 """At any place; uug-ai/models pkg/models/pipeline.go and uug-ai/cli queue/main.go have these names."""
 
-_NAMING, _NAMED = ("name", "key", "header", "field"), ("value", "val")
+_NAMING, _NAMED = ("name", "key", "header", "field", "id", "k"), ("value", "val", "v")
 """`{"name": "Authorization", "value": "..."}`: how lists of headers and forms are written."""
+_PAIR = 2
 
 
 class Kind(Enum):
@@ -64,10 +65,25 @@ def kinds(fields: Mapping[Any, Any], place: Place) -> Iterator[tuple[Any, Any, K
         told = str(name)
         if told in IDENTIFIERS or told in place.identifiers:
             yield name, item, Kind.IDENTIFIER
-        elif (is_secret_name(told) or (named and told.lower() in _NAMED)) and not _tells_nothing(item):
+        elif (_is_secret(told, item) or (named and told.lower() in _NAMED)) and not _tells_nothing(item):
             yield name, item, Kind.SECRET
         else:
             yield name, item, Kind.OTHER
+
+
+def is_pair(value: object) -> bool:
+    """Tell whether an entry of a list is a secret with its name in front: `["X-Api-Key", "..."]`."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == _PAIR
+        and all(isinstance(each, str) for each in value)
+        and is_secret_name(value[0])
+        and value[1] != ""
+    )
+
+
+def _is_secret(name: str, item: object) -> bool:
+    return is_secret_name(name) or (names_secrets(name) and not isinstance(item, int | float))
 
 
 def _tells_nothing(value: object) -> bool:

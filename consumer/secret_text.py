@@ -8,7 +8,7 @@ it is escaped; what never ends is masked to the end of the text. In doubt more i
 import re
 
 from consumer.links import decoded_units, is_bearer_parameter, mask_links
-from consumer.secret_names import MASK, is_secret_name
+from consumer.secret_names import MASK, is_secret_name, names_secrets
 
 _NAME = re.compile(
     r"""(?<![a-z0-9_.-])(?P<name>[a-z0-9_.-]++)(?P<quote>(?:\\*+["']|\\++u002[27])?+)
@@ -29,14 +29,31 @@ _ELEMENT = re.compile(r"[^<]*+")
 _REST_OF_LINE = re.compile(r"""(?:=\\*+"[^"\r\n]*+"?+|\\++(?!["'nr\\])|[^"\r\n\\])*+""")
 r"""Of a header, which may quote: `Digest username="u", response="…"`."""
 
+_BESIDE = (
+    re.compile(
+        r"""[\[(]\s*+b?(?P<quote>\\*+["'])(?P<name>[\w.-]++)(?P=quote)\s*+,
+            \s*+b?\\*+["'](?P<value>[^"'\\]++)(?=\\*+["']\s*+[\])])""",
+        re.VERBOSE,
+    ),
+    re.compile(
+        r"""\b(?:name|key|id)=(?P<quote>\\*+["'])(?P<name>[\w.-]++)(?P=quote)\s++
+            value=\\*+["'](?P<value>[^"'\\]++)""",
+        re.VERBOSE | re.IGNORECASE,
+    ),
+    re.compile(r"<(?:[\w.-]++:)?+(?P<name>[\w.-]++)\s[^<>]*+(?<!/)>(?P<value>[^<]*[^<\s])"),
+)
+"""`("X-Api-Key", "...")`, `<add name="password" value="..."/>`, `<wsse:Password Type="...">...`."""
+
 _BEARER = re.compile(r"(?<!\w)((?i:bearer)[ \t]++)(?=[a-z._~+/=-]*+[A-Z0-9])[\w.~+/=-]{8,}+")
-_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----).*?(?:(?=-----END )|\Z)", re.DOTALL)
+_PRIVATE_KEY = re.compile(
+    r"(-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----).*?(?:(?=-----END )|\Z)", re.DOTALL
+)
 """What is a secret without any name in front: `Bearer eyJh…` and keys in PEM (RFC 7468)."""
 
-_TELLING = re.compile(r"[:=>]|\\u00|bearer|private", re.IGNORECASE)
+_TELLING = re.compile(r"""[:=>]|["'],|\\u00|bearer|private""", re.IGNORECASE)
 """Without any of these there is nothing to mask; most strings of an event have none."""
 
-_IN_SENTENCES = ("token", "authorization")
+_IN_SENTENCES = ("token", "tokens", "authorization", "key")
 """Words of which sentences tell: `Failed to acquire SASL OAUTHBEARER token: invalid_client`."""
 
 _SENTENCE = re.compile(r"\w [a-z]+: [\w{]", re.IGNORECASE)
@@ -45,6 +62,8 @@ _PROSE = re.compile(
 )
 """What goes on as people write: small letters up to a blank, as secrets hardly ever are; or an answer."""
 
+_WORD_BEFORE = re.compile(r"[a-z]+(?= \Z)", re.IGNORECASE)
+_NUMBER = re.compile(r"""[-+]?[0-9][0-9.,]*+(?![^\s,;&}\])"'\\])""")
 _HEADERS = ("authorization", "cookie")
 _PUNCTUATION = "'<>,;)}]"
 _ESCAPED_LETTERS = "bfnrt"
@@ -61,9 +80,18 @@ def mask_text(text: str, *, source: bool = True, sentences: bool = False) -> str
     if _TELLING.search(text) is None:
         return text
     plain = decoded_units(text)
-    masked = _without_values(mask_links(plain, source=source), sentences=sentences)
+    masked = mask_links(plain, source=source)
+    for beside in _BESIDE:
+        masked = beside.sub(_masked_beside, masked)
+    masked = _without_values(masked, sentences=sentences)
     masked = _PRIVATE_KEY.sub(rf"\1{MASK}", _BEARER.sub(rf"\1{MASK}", masked))
     return text if masked == plain else masked
+
+
+def _masked_beside(found: re.Match[str]) -> str:
+    if not is_secret_name(found["name"]):
+        return found.group()
+    return found.group()[: found.start("value") - found.start()] + MASK
 
 
 def _without_values(text: str, *, sentences: bool) -> str:
@@ -95,6 +123,11 @@ def _is_secret(text: str, found: re.Match[str]) -> bool:
         and is_bearer_parameter(name)
     ):
         return True  # of a link without its beginning
+    if name.lower() == "key":  # `API key: ...`
+        before = _WORD_BEFORE.search(text, max(0, begin - 32), begin)
+        return before is not None and is_secret_name(before.group() + name)
+    if names_secrets(name):
+        return _NUMBER.match(text, found.end()) is None
     return is_secret_name(name) or (escaped and is_secret_name(name[1:]))
 
 

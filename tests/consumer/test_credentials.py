@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.credentials import mask_payload, remove_credentials
@@ -27,7 +27,8 @@ from tests.fakes.recorded_events import README_EVENT, SECRETS, VERSIONS, WORKFLO
         "access_token", "Authorization", "pass", "pwd", "bearer", "auth", "apiToken", "api_token",
         "security_token", "x-amz-security-token", "hubToken", "user_token", "sas_url", "hub_key",
         "recording_encryption_key", "encryption_passphrase", "mqtt_pass", "mqttPass", "storage_secret_2",
-        "access.key", "s3_secret1", "Set-Cookie",
+        "access.key", "s3_secret1", "Set-Cookie", "AGENT_HUB_KEY", "X-Kerberos-Cloud-Key", "userpass",
+        "dbpass", "rtsppass", "userpwd", "loginpas",
     ],
 )  # fmt: skip
 def test_a_name_that_says_secret_is_one(name: str) -> None:
@@ -36,7 +37,7 @@ def test_a_name_that_says_secret_is_one(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name", ["event-token", "publickey", "productid", "key", "monitorStage", "cloudkey", "signed", "user",
-     "compass", "bypass", "max_tokens", "tokenizer", "password_hint", "sha256"]
+     "compass", "bypass", "Brenner Pass", "max_tokens", "tokenizer", "password_hint", "sha256"]
 )  # fmt: skip
 def test_a_name_that_only_sounds_like_it_is_none(name: str) -> None:
     assert not is_secret_name(name)
@@ -192,6 +193,74 @@ def test_a_message_without_credentials_comes_back_byte_for_byte() -> None:
         assert mask_payload(value) == value
 
 
+BESIDE = [
+    b'<wsse:Password Type="http://docs#PasswordDigest">hunter22</wsse:Password>',
+    b"<wsse:Password\n Type='#PasswordText'> hunter22",
+    b"Invalid API key: sk-live-hunter22",
+    b"secret key = hunter22",
+    b'its "private key": "hunter22"',
+    b"('X-Api-Key', 'hunter22')",
+    b'sent [("Accept", "x"), ("Authorization", "hunter22")]',
+    b"(b'authorization', b'hunter22')",
+    b'["password","hunter22"]',
+    b'{"headers": [["X-Api-Key", "hunter22"]], x',
+    b'<add name="password" value="hunter22"/>',
+    b"tokens: hunter22",
+    b"apiKeys=1hunter22",
+    b"http://cam/cgi?loginuse=a&loginpas=hunter22",
+    b"-----BEGIN PGP PRIVATE KEY BLOCK-----\nhunter22\n",
+    b"X-Kerberos-Cloud-Key: hunter22",
+    b"AGENT_HUB_KEY=hunter22",
+]
+"""Values with their names beside them, or further away than usual."""
+
+
+@pytest.mark.parametrize("text", BESIDE)
+def test_a_value_beside_its_name_is_masked_in_results_letters_and_logs_alike(text: bytes) -> None:
+    assert "hunter22" not in json.dumps(remove_credentials({"note": text.decode()}))
+    assert b"hunter22" not in mask_payload(json.dumps({"note": text.decode()}).encode())
+    assert "hunter22" not in Masker()(text.decode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [["X-Api-Key", "hunter22"]],
+        {"headers": [["Accept", "x"], ["Authorization", "hunter22"]]},
+        {"k": "password", "v": "hunter22"},
+        {"id": "password", "value": "hunter22"},
+        {"tokens": ["hunter22"]},
+        {"tokens": "hunter22"},
+        {"apiKeys": {"hub": "hunter22"}},
+        {"env": [{"name": "AGENT_HUB_KEY", "value": "hunter22"}]},
+        {"userpass": "hunter22"},
+    ],
+)
+def test_pairs_and_lists_of_secrets_are_masked_in_results_letters_and_logs_alike(value: object) -> None:
+    assert "hunter22" not in json.dumps(remove_credentials({"x": value}))
+    for shape in (value, {"x": value}, {"x": json.dumps(value)}):
+        assert b"hunter22" not in mask_payload(json.dumps(shape).encode())
+    assert "hunter22" not in json.dumps(Masker().value(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"tokens": 3, "apiKeys": 0, "max_tokens": 4096},
+        {"name": "Brenner Pass", "value": 3},
+        {"events": ["token", "throttler"]},
+        {"fields": ["password", "mail"]},
+        {"Brenner Pass": {"cameras": 2}},
+        "primary key: camera; 3 tokens: 7, a key = 5",
+        '<camera name="gate" value="3">north</camera>',
+    ],
+)
+def test_what_only_looks_like_a_pair_stays_as_it_is(value: object) -> None:
+    assert remove_credentials({"x": value}) == {"x": value}
+    assert mask_payload(json.dumps(value).encode()) == json.dumps(value).encode()
+    assert Masker().value(value) == value
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -236,6 +305,7 @@ def test_a_message_without_credentials_comes_back_byte_for_byte() -> None:
         b'{"pem": "-----BEGIN RSA PRIVATE KEY-----\\nhunter22\\n-----END RSA PRIVATE KEY-----"}',
         b"-----BEGIN PRIVATE KEY-----\nhunter22\n",
         b'{"u": "rtsp:\\/\\/admin:hunter22@cam\\/1"}, x',
+        *BESIDE,
         b'{"u": "https:\\/\\/h\\/p?a=1\\u0026X-Amz-Signature=hunter22"}, x',
     ],
 )
@@ -359,6 +429,7 @@ def _utf16(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@settings(deadline=None)  # the pattern of a secret is made once, which a slow machine takes its time for
 @given(
     secret=st.text(st.characters(exclude_characters="*", exclude_categories=["Cs"]), min_size=6, max_size=24),
     before=st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
@@ -434,6 +505,15 @@ def test_short_settings_do_not_tear_holes() -> None:
         b"-----BEGIN PRIVATE KEY-----",
         b"bearer ",
         b"-----BEGIN ",
+        b"<token ",
+        b"<token a>",
+        b"<token a> ",
+        b'["token","',
+        b'["token","a',
+        b"('token', '",
+        b'name="token" value="',
+        b"api key: ",
+        b"tokens: 1",
     ],
 )
 def test_masking_a_hostile_megabyte_costs_no_more_than_its_length(text: bytes) -> None:
