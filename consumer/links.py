@@ -20,6 +20,9 @@ _RUN = re.compile(r"""[^\s"]*+""")
 _LOGIN_BEGINS = re.compile(r"""[^\s"/?#:@]*+:(?!\d{1,5}(?:[/?#\s"'<>\\,;)]|$))""")
 """`user:` of a login; `host:554` is none."""
 
+_NUMERIC_HOST = re.compile(r"""\[[0-9a-f:.%]++\](?::[0-9]{1,5}+)?+(?=[/?#\s"]|$)""", re.IGNORECASE)
+"""`[2001:db8::1]`, an IPv6 address: no login stands in front of it, and its colons are none of a login."""
+
 _QUERY = re.compile(r"""(:(?:\\*+/){2}[^\s"?#]*+)(?:([?#])([^\s"]*+))?""")
 _PUNCTUATION = "\\'<>,;.)}]"
 """What may follow a link in a text, and ends none."""
@@ -45,9 +48,10 @@ def mask_links(text: str, *, source: bool = False) -> str:
     # Pieces are: text, slashes, text, slashes, ...: each text after the first begins a link's authority.
     for index in range(2, len(pieces), 2):
         camera = pieces[index - 2].lower().endswith(_CAMERA_SCHEMES)
-        pieces[index] = (
-            _without_camera_login(pieces[index], source) if camera else _without_login(pieces[index])
-        )
+        if not _NUMERIC_HOST.match(pieces[index]):
+            pieces[index] = (
+                _without_camera_login(pieces[index], source) if camera else _without_login(pieces[index])
+            )
     return _QUERY.sub(_masked_query, "".join(pieces))
 
 
@@ -63,7 +67,9 @@ def _without_camera_login(rest: str, source: bool) -> str:
         blank = _BLANK.search(rest, 0, reach)
         reach = blank.start() if blank else reach
     end = rest.rfind("@", 0, reach)
-    return rest if end < 0 else MASK + rest[end:]
+    path = rest.find("/", 0, max(end, 0))
+    in_path = 0 <= path < rest.find("@") and ":" not in rest[:end]  # `rtsp://cam/live@main`: no password
+    return rest if end < 0 or in_path else MASK + rest[end:]
 
 
 def _without_login(rest: str) -> str:

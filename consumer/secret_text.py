@@ -27,7 +27,7 @@ _WORD = re.compile(
 )
 _ELEMENT = re.compile(r"[^<]*+")
 _REST_OF_LINE = re.compile(r"""(?:=\\*+"[^"\r\n]*+"?+|\\++(?!["'nr\\])|[^"\r\n\\])*+""")
-r"""Of a header, which may quote: `Digest username="u", response="…"`."""
+r"""Of a header or a phrase; a header may quote: `Digest username="u", response="…"`."""
 
 _BESIDE = (
     re.compile(
@@ -43,6 +43,9 @@ _BESIDE = (
     re.compile(r"<(?:[\w.-]++:)?+(?P<name>[\w.-]++)\s[^<>]*+(?<!/)>(?P<value>[^<]*[^<\s])"),
 )
 """`("X-Api-Key", "...")`, `<add name="password" value="..."/>`, `<wsse:Password Type="...">...`."""
+
+_BLOCK = re.compile(r"[|>][-+0-9]{0,2}+[ \t]*+(?:\r?\n(?:[ \t]++[^\r\n]*+|(?=\r?\n|\Z)))++")
+"""A text over several lines in YAML, which goes as far as it is indented."""
 
 _BEARER = re.compile(r"(?<!\w)((?i:bearer)[ \t]++)(?=[a-z._~+/=-]*+[A-Z0-9])[\w.~+/=-]{8,}+")
 _PRIVATE_KEY = re.compile(
@@ -64,7 +67,8 @@ _PROSE = re.compile(
 
 _WORD_BEFORE = re.compile(r"[a-z]+(?= \Z)", re.IGNORECASE)
 _NUMBER = re.compile(r"""[-+]?[0-9][0-9.,]*+(?![^\s,;&}\])"'\\])""")
-_HEADERS = ("authorization", "cookie")
+_OF_WORDS = ("authorization", "cookie", "passphrase")
+"""Names whose value goes to the end of its line."""
 _PUNCTUATION = "'<>,;)}]"
 _ESCAPED_LETTERS = "bfnrt"
 
@@ -155,7 +159,9 @@ def _value(text: str, found: re.Match[str]) -> tuple[int, int, int]:
         return begin, end, end
     if found["separator"].strip() == ">":
         kind = _ELEMENT
-    elif found["name"].lower().endswith(_HEADERS) and not found["quote"]:
+    elif _BLOCK.match(text, begin):
+        kind = _BLOCK
+    elif found["name"].lower().endswith(_OF_WORDS) and not found["quote"]:
         kind = _REST_OF_LINE
     else:
         kind = _WORD

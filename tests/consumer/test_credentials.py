@@ -71,6 +71,16 @@ def test_a_name_that_only_sounds_like_it_is_none(name: str) -> None:
         ("<https://h/p?sig=abc>, then", "<https://h/p?***>, then"),
         ("rtsp://cam:554/1 is seen by me@example.com", "rtsp://cam:554/1 is seen by me@example.com"),
         ("https://u:p@h/mail?to=a@b.c", "https://***@h/mail?to=a@b.c"),
+        ("http://[2001:db8::1]/x,680@0", "http://[2001:db8::1]/x,680@0"),
+        ("rtsp://[2001:db8::1]:554/live@main", "rtsp://[2001:db8::1]:554/live@main"),
+        ("rtsp://admin:pass@[2001:db8::1]/x@0", "rtsp://***@0"),
+        ("http://admin:pass@[2001:db8::1]/x", "http://***@[2001:db8::1]/x"),
+        ("rtsp://[admin]:pass@cam/1", "rtsp://***@cam/1"),
+        ("http://[::1]:pass@cam/1", "http://***@cam/1"),
+        ("rtsp://cam/live@main", "rtsp://cam/live@main"),
+        ("rtsp://cam/a/live@main?x=1", "rtsp://cam/a/live@main?x=1"),
+        ("rtsp://adm/in:pass@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://admin@cam/1", "rtsp://***@cam/1"),
     ],
 )  # fmt: skip
 def test_a_link_that_opens_a_door_is_masked_and_stays_a_link(link: str, masked: str) -> None:
@@ -117,7 +127,7 @@ def test_only_a_recordings_key_is_an_identifier_and_every_other_key_may_be_a_sec
 CAMERAS = [
     "Brenner Pass: north", "Mountain Pass: North", "Secret: garden", "Auth=Lobby", "Entry/Auth: A",
     "Token: 3", "Bearer Northside", "Gate <Pass>2", "Cookie: jar", "credentials: desk", "Front\\u0026Back",
-    '{"token": "B2"}',
+    '{"token": "B2"}', "rtsp://cam/live@main", "http://[2001:db8::1]/x,680@0",
 ]  # fmt: skip
 
 
@@ -152,7 +162,7 @@ def test_removing_leaves_the_event_itself_alone() -> None:
     assert event == {"data": {"storage_secret": "x"}}
 
 
-FLAGS = {
+FLAGS: dict[str, object] = {
     "hasPassword": True, "requiresToken": False, "auth": None, "bearer": "", "secrets": [], "credentials": {},
     "x": [{"name": "password", "value": False}],
 }  # fmt: skip
@@ -211,6 +221,11 @@ BESIDE = [
     b"-----BEGIN PGP PRIVATE KEY BLOCK-----\nhunter22\n",
     b"X-Kerberos-Cloud-Key: hunter22",
     b"AGENT_HUB_KEY=hunter22",
+    b"passphrase: correct horse hunter22",
+    b"AGENT_PASSPHRASE=correct horse hunter22",
+    b"password: |\n  hunter22",
+    b"user: a\npassword: >-\n  two\n\n  lines hunter22\nend: x",
+    b"token: |2\r\n  hunter22\r\n",
 ]
 """Values with their names beside them, or further away than usual."""
 
@@ -241,6 +256,11 @@ def test_pairs_and_lists_of_secrets_are_masked_in_results_letters_and_logs_alike
     for shape in (value, {"x": value}, {"x": json.dumps(value)}):
         assert b"hunter22" not in mask_payload(json.dumps(shape).encode())
     assert "hunter22" not in json.dumps(Masker().value(value))
+
+
+def test_what_follows_a_value_over_several_lines_stays() -> None:
+    masked = mask_payload(b"passphrase: correct horse\npassword: |\n  hunter22\n\n  x\nuser: a\n")
+    assert masked == b"passphrase: ***\npassword: ***\nuser: a\n"
 
 
 @pytest.mark.parametrize(
@@ -514,6 +534,9 @@ def test_short_settings_do_not_tear_holes() -> None:
         b'name="token" value="',
         b"api key: ",
         b"tokens: 1",
+        b"token: |\n ",
+        b"token: |\n\n",
+        b"passphrase: a ",
     ],
 )
 def test_masking_a_hostile_megabyte_costs_no_more_than_its_length(text: bytes) -> None:
