@@ -32,7 +32,7 @@ REDUCED = "reduced to what names the recording"
 """The attribute `payload` of a letter whose payload is not the whole event, and can be sent again."""
 
 LARGEST_PAYLOAD_BYTES = 1024 * 1024
-"""Of a letter, however much its topic takes: masking takes a second for a megabyte made to be slow."""
+"""Of a letter, however much its topic takes: a megabyte made to be slow is masked in half a second."""
 
 _CUT_CREDENTIAL_BYTES = 1024
 """Left out at a cut, as half a credential is not known for one; those without a name in front are short."""

@@ -47,7 +47,7 @@ def event_again(letter: Letter) -> bytes | None:
     if not isinstance(about, dict):
         return None
     if letter.key:
-        about["key"] = letter.key  # masking takes `token=…` in a recording's name for a credential
+        about["key"] = letter.key  # which is gone from the event where a link in it was masked
     return to_utf8(event)
 
 
