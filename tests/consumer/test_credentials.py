@@ -143,6 +143,13 @@ def test_what_cameras_files_and_providers_are_called_stays_whatever_it_is(name: 
     assert json.loads(mask_payload(json.dumps(event).encode())) == kept | {"password": "***"}
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda name: "://" not in name))
+def test_an_identifier_without_a_link_in_it_comes_through_as_it_is(name: str) -> None:
+    event = {"source": name, "payload": {"key": name, "metadata": {"event-instancename": name}}}
+    assert remove_credentials(event) == event
+    assert mask_payload(json.dumps(event).encode()) == json.dumps(event).encode()
+
+
 def test_an_identifier_is_masked_where_it_holds_a_login_or_a_setting_of_ours() -> None:
     event = {"source": "our-own-value", "payload": {"deviceName": "rtsp://admin:hunter22@cam/1"}}
     clean = {"source": "***", "payload": {"deviceName": "rtsp://***@cam/1"}}
