@@ -8,9 +8,10 @@ second time by an oversight, and one whose event fails again does not go round i
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from consumer.connection import KafkaConnection
-from consumer.errors import BrokerAway, ProducerFenced, StreamSetupError, VaultMLError
+from consumer.errors import BrokerAway, MessageTooLarge, ProducerFenced, StreamSetupError, VaultMLError
 from consumer.kafka_fields import TopicSettings
 from consumer.letters import mark_of, read_marks
 from consumer.messages import OutgoingMessage
@@ -28,6 +29,7 @@ LARGEST_EVENT_BYTES = 100 * 1024**2
 
 _WRITE_SECONDS = 60.0
 _SLICE_SECONDS = 0.2
+_TRIES = 3
 
 
 def notes_topic(letters_topic: str) -> str:
@@ -48,10 +50,14 @@ def topics_written(settings: TopicSettings) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Sent:
-    """How many events were sent so far, and how many letters somebody else had sent in the meantime."""
+    """How many events were sent so far, and how many letters somebody else had sent in the meantime.
+
+    too_large: those of the last batch that their topic does not take.
+    """
 
     done: int
     by_others: int
+    too_large: tuple[Sending, ...] = ()
 
 
 def check(sendings: Sequence[Sending], connection: KafkaConnection, written: Mapping[str, str]) -> None:
@@ -103,7 +109,11 @@ def send(
     """
     notes = notes_topic(letters_topic)
     ensure_topic(connection, notes, like=1)
-    write = _Confirmed(connection) if transactional_id is None else _Transacted(connection, transactional_id)
+    write: _Transacted | _Confirmed
+    if transactional_id is None:
+        write = _Confirmed(connection, notes)
+    else:
+        write = _Transacted(connection, notes, transactional_id)
     try:
         with Past(connection, notes) as past:
             marks = read_marks(past)
@@ -112,11 +122,9 @@ def send(
         if not due:
             yield Sent(done, by_others)
         for batch in _batches(due):
-            write(
-                [(each.topic, _event(each)) for each in batch], [(notes, n) for s in batch for n in _notes(s)]
-            )
-            done += len(batch)
-            yield Sent(done, by_others)
+            too_large = write(batch)
+            done += len(batch) - len(too_large)
+            yield Sent(done, by_others, tuple(too_large))
     finally:
         write.close()
 
@@ -135,26 +143,48 @@ def _batches(sendings: Iterable[Sending]) -> Iterator[list[Sending]]:
         yield batch
 
 
-def _event(sending: Sending) -> OutgoingMessage:
-    return OutgoingMessage((sending.letter.id or "").encode(), sending.event, [sending.mark.to_header()])
+def _event(sending: Sending) -> tuple[str, OutgoingMessage]:
+    key = (sending.letter.id or "").encode()
+    return sending.topic, OutgoingMessage(key, sending.event, [sending.mark.to_header()])
 
 
-def _notes(sending: Sending) -> Iterator[OutgoingMessage]:
+def _notes(sending: Sending, topic: str) -> Iterator[tuple[str, OutgoingMessage]]:
     for position in (*sending.older, sending.letter.position):
-        yield OutgoingMessage(position.encode(), sending.mark.to_json().encode(), [])
+        yield topic, OutgoingMessage(position.encode(), sending.mark.to_json().encode(), [])
 
 
 class _Transacted:
     """Events and notes of a batch in one transaction; who begins ends the one of anybody else."""
 
-    def __init__(self, connection: KafkaConnection, transactional_id: str) -> None:
+    def __init__(self, connection: KafkaConnection, notes: str, transactional_id: str) -> None:
+        self._notes = notes
         self._producer = TransactionalProducer(
             connection, transactional_id=transactional_id, max_message_bytes=LARGEST_EVENT_BYTES
         )
         self._producer.begin()
 
-    def __call__(self, *parts: Sequence[tuple[str, OutgoingMessage]]) -> None:
-        messages = tuple(each for part in parts for each in part)
+    def __call__(self, batch: Sequence[Sending]) -> list[Sending]:
+        """Write a batch; returns what its topic does not take, which keeps back nothing else."""
+        events = [_event(each) for each in batch]
+        messages = (*events, *(note for each in batch for note in _notes(each, self._notes)))
+        for _ in range(_TRIES):
+            fate = self._write(messages)
+            if fate is None:
+                return []
+            if fate.nowhere:
+                raise _refused(fate, messages)
+            if fate.too_large:
+                break  # without a word, it may be what the transaction before has left behind: once more
+        if len(batch) > 1:
+            # The topic's limit holds for what travels together: fewer do, until the one at fault is alone.
+            half = len(batch) // 2
+            return self(batch[:half]) + self(batch[half:])
+        if 0 in fate.too_large:
+            return list(batch)
+        raise _refused(fate, messages)
+
+    def _write(self, messages: tuple[tuple[str, OutgoingMessage], ...]) -> NotWritten | None:
+        """Write one transaction; returns why it came to nothing, or None."""
         self._producer.write(Batch(messages=messages, offsets=(), group=None))
         fate = self._producer.take(_WRITE_SECONDS)
         if isinstance(fate, ProducerFenced):
@@ -166,8 +196,7 @@ class _Transacted:
             raise fate
         if fate is None:
             raise BrokerAway("Kafka did not take the events in time: look what is left, and try again.")
-        if isinstance(fate, NotWritten):
-            raise _refused(fate, messages)
+        return fate if isinstance(fate, NotWritten) else None
 
     def close(self) -> None:
         self._producer.close()
@@ -180,43 +209,50 @@ def _refused(fate: NotWritten, messages: Sequence[tuple[str, OutgoingMessage]]) 
             f"Kafka does not let us write to {topics} ({fate.why}); grant WRITE and DESCRIBE. None of this "
             "batch was sent."
         )
-    if fate.too_large:
-        topic, largest = messages[min(fate.too_large)]
-        return StreamSetupError(
-            f"An event of {largest.size_bytes} bytes is too large for {topic!r}: raise the topic's "
-            "max.message.bytes, or choose other letters. None of this batch was sent."
-        )
     return BrokerAway(f"Kafka did not take the events ({fate.why}); none of this batch was sent.")
 
 
 class _Confirmed:
     """Events first, then their notes, each confirmed."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaConnection, notes: str) -> None:
+        self._notes = notes
         self._sink = ResultSink(connection, max_message_bytes=LARGEST_EVENT_BYTES)
 
-    def __call__(self, *parts: Sequence[tuple[str, OutgoingMessage]]) -> None:
-        for part in parts:
-            failures: list[VaultMLError] = []
-            confirmed = 0
+    def __call__(self, batch: Sequence[Sending]) -> list[Sending]:
+        """Write a batch; returns what its topic does not take, which keeps back nothing else."""
+        suspects = [batch[index] for index in self._send([_event(each) for each in batch])]
+        # The topic's limit holds for what travels together: of several, the small ones are taken alone.
+        too_large = [each for each in suspects if self._send([_event(each)])]
+        sent = [each for each in batch if each not in too_large]
+        if refused := self._send([note for each in sent for note in _notes(each, self._notes)]):
+            raise next(iter(refused.values()))
+        return too_large
 
-            def delivered(failure: VaultMLError | None) -> None:
-                nonlocal confirmed
-                confirmed += 1
-                if failure is not None:
-                    failures.append(failure)  # noqa: B023  # all are confirmed before the next part begins
+    def _send(self, messages: Sequence[tuple[str, OutgoingMessage]]) -> dict[int, MessageTooLarge]:
+        """Send messages until each is confirmed; returns those that their topic does not take, by index."""
+        refused: dict[int, MessageTooLarge] = {}
+        failures: list[VaultMLError] = []
+        confirmed = 0
 
-            for topic, message in part:
-                self._sink.send(topic, message, delivered)
-            deadline = time.monotonic() + _WRITE_SECONDS
-            while confirmed < len(part) and time.monotonic() < deadline:
-                self._sink.poll(_SLICE_SECONDS)
-            if failures:
-                raise failures[0]
-            if confirmed < len(part):
-                raise BrokerAway(
-                    "Kafka did not confirm the events in time: look what is left, and try again."
-                )
+        def delivered(index: int, failure: VaultMLError | None) -> None:
+            nonlocal confirmed
+            confirmed += 1
+            if isinstance(failure, MessageTooLarge):
+                refused[index] = failure
+            elif failure is not None:
+                failures.append(failure)
+
+        for index, (topic, message) in enumerate(messages):
+            self._sink.send(topic, message, partial(delivered, index))
+        deadline = time.monotonic() + _WRITE_SECONDS
+        while confirmed < len(messages) and time.monotonic() < deadline:
+            self._sink.poll(_SLICE_SECONDS)
+        if failures:
+            raise failures[0]
+        if confirmed < len(messages):
+            raise BrokerAway("Kafka did not confirm the events in time: look what is left, and try again.")
+        return refused
 
     def close(self) -> None:
         """Nothing is held."""

@@ -39,7 +39,7 @@ def replay(
     everything: Annotated[bool, typer.Option("--all", help="All that were not sent again yet.")] = False,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Also what failed again after it had been sent; and named letters."),
+        typer.Option("--again", help="Also what failed again; and named letters that were sent already."),
     ] = False,
     topic_to: Annotated[
         str | None, typer.Option(help="Send to this topic, not to the one it came from.", show_default=False)
@@ -94,9 +94,10 @@ def replay(
         _say_plan(plan)
         _say_of_others(others, again=again, full=len(found) == limit)
         question = f"Send {_events(len(plan.sendings))} again?"
+        all_sent = True
         if plan.sendings and not dry_run and (yes or typer.confirm(question)):
-            _send(plan, desk.settings)
-        if letters and plan.left_out:
+            all_sent = _send(plan, desk.settings)
+        if (letters and plan.left_out) or not all_sent:
             raise typer.Exit(1)
 
 
@@ -231,19 +232,30 @@ def _say_of_others(others: _Others, *, again: bool, full: bool) -> None:
         print(f"{others.waiting} younger ones wait for the next time ({why}).", file=sys.stderr)
 
 
-def _send(plan: "Plan", settings: "TopicSettings") -> None:
+def _send(plan: "Plan", settings: "TopicSettings") -> bool:
+    """Send what is planned; returns whether its topic took all of it."""
     from consumer import resend
+    from consumer.letter_text import printable
     from consumer.parts import kafka_connection
 
     exactly_once = settings.kafka_delivery == "exactly-once"
     transactional_id = f"{settings.kafka_transaction_prefix}-dead-letter-replay" if exactly_once else None
+    all_sent = True
     for sent in resend.send(
         plan.sendings, kafka_connection(settings), settings.queue_dead_letter, transactional_id
     ):
+        for each in sent.too_large:
+            all_sent = False
+            why = (
+                f"its event of {len(each.event)} bytes is too large for {each.topic!r}: raise the topic's "
+                "max.message.bytes"
+            )
+            print(printable(f"Not sent: {each.letter.position} {each.letter.key}: {why}."), file=sys.stderr)
         others = (
             f" {sent.by_others} of them somebody else has sent in the meantime." if sent.by_others else ""
         )
         print(f"Sent {sent.done} of {_events(len(plan.sendings))} again.{others}", file=sys.stderr)
+    return all_sent
 
 
 def _events(count: int) -> str:

@@ -88,9 +88,9 @@ class Post:
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def sent(self) -> list[tuple[bytes, ReplayMark | None]]:
-        """Return the events on the source topic, with their marks."""
-        with Past(KafkaConnection(self.kafka.bootstrap), self.source) as past:
+    def sent(self, topic: str = "") -> list[tuple[bytes, ReplayMark | None]]:
+        """Return the events on the source topic, or another, with their marks."""
+        with Past(KafkaConnection(self.kafka.bootstrap), topic or self.source) as past:
             records = [each.record for each in past.read(past.stretches())]
         return [(each.value or b"", ReplayMark.from_json(each.headers.get(HEADER, ""))) for each in records]
 
@@ -437,6 +437,26 @@ def test_large_events_are_sent_in_transactions_of_their_own(
     done = post.run("replay", "--all", "--yes")
     assert "Sent 2 of 3 events again.\nSent 3 of 3 events again." in done.stderr
     assert len(post.sent()) == 3
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_an_event_that_is_too_large_for_its_topic_is_named_and_the_others_are_sent(
+    post: Post, delivery: str
+) -> None:
+    narrow = create_topic(post.kafka.bootstrap, "narrow", config={"max.message.bytes": "2000"})
+    post.write(event("a.mp4") | {"note": "n" * 20_000})
+    for name in "bcde":
+        post.write(event(f"{name}.mp4") | {"note": "n" * 600})
+    arguments = ("dead-letter", "replay", "--all", "--yes", "--topic-to", narrow)
+    done = vault_ml_here(*arguments, environ=post.environ | {"KAFKA_DELIVERY": delivery})
+    assert done.returncode == 1
+    assert "Not sent: 0/0 a.mp4: its event of 2" in done.stderr
+    assert f"bytes is too large for '{narrow}': raise the topic's max.message.bytes." in done.stderr
+    assert "Sent 4 of 5 events again." in done.stderr
+    assert sorted(json.loads(sent)["payload"]["key"] for sent, _ in post.sent(narrow)) == [
+        f"{name}.mp4" for name in "bcde"
+    ]
+    assert [bool(each["sent_again_at"]) for each in post.listed()] == [True] * 4 + [False]
 
 
 def test_at_least_once_sends_and_notes_without_a_transaction(post: Post) -> None:
