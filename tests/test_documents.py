@@ -229,9 +229,31 @@ def test_every_reason_of_a_dead_letter_is_explained() -> None:
                 yield each.reason
                 yield from leaves(each)
 
-    table = rows(section("docs/operations.md", "there are dead letters"))
+    table = rows(section("docs/dead-letters.md", "What each reason asks for"))
     named = [names_in(row[0])[0] for row in table]
     assert set(named) == {*leaves(errors.NeverHeals), "retry_exhausted", *leaves(errors.MayHeal)}
+
+
+def test_reasons_are_explained_in_one_place() -> None:
+    explained = {
+        document
+        for document in DOCUMENTS
+        for row in rows(text_of(document))
+        if {"undecodable", "wrong_key"} & set(names_in(row[0]))
+    }
+    assert explained == {"docs/dead-letters.md"}
+
+
+def test_who_lists_the_letters_of_a_replay_is_told_the_rights_to_them() -> None:
+    assert any("QUEUE_DEAD_LETTER=<topic-to>.dead-letter" in code for code in code_of("docs/dead-letters.md"))
+    granted = {
+        name: row[2]
+        for row in rows(section("docs/operations.md", "Rights in Kafka"))
+        if "READ" in row[2]
+        for name in names_in(row[1])
+    }
+    for name in ("<topic-to>.dead-letter", "<topic-to>.dead-letter.replayed"):
+        assert granted[name] == "READ, DESCRIBE"
 
 
 def test_every_log_line_in_the_table_is_written_somewhere() -> None:
