@@ -167,14 +167,14 @@ class _Transacted:
         """Write a batch; returns what its topic does not take, which keeps back nothing else."""
         events = [_event(each) for each in batch]
         messages = (*events, *(note for each in batch for note in _notes(each, self._notes)))
-        for _ in range(_TRIES):
-            fate = self._write(messages)
-            if fate is None:
-                return []
-            if fate.nowhere:
-                raise _refused(fate, messages)
-            if fate.too_large:
-                break  # without a word, it may be what the transaction before has left behind: once more
+        fate, tries = self._write(messages), 1
+        while fate is not None and not (fate.nowhere or fate.too_large) and tries < _TRIES:
+            # Nothing says what is at fault: it may be what the transaction before has left behind.
+            fate, tries = self._write(messages), tries + 1
+        if fate is None:
+            return []
+        if fate.nowhere:
+            raise _refused(fate, messages)
         if len(batch) > 1:
             # The topic's limit holds for what travels together: fewer do, until the one at fault is alone.
             half = len(batch) // 2
