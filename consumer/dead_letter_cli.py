@@ -30,7 +30,7 @@ from consumer.resend_cli import replay, say_if_it_takes_long
 
 if TYPE_CHECKING:
     from consumer.letter_desk import LetterDesk
-    from consumer.letters import Letter
+    from consumer.letters import DeadLetter
     from consumer.replay_mark import ReplayMark
 
 app = typer.Typer(no_args_is_help=True)
@@ -125,7 +125,7 @@ def export(
     with open_desk(config, letters or ()) as desk:
         if not letters:
             say_if_it_takes_long(desk)
-        found: Iterable[Letter] = desk.named() if letters else desk.read(choice)
+        found: Iterable[DeadLetter] = desk.named() if letters else desk.read(choice)
         try:
             count = write_letters(found, desk.marks, output)
         except KeyboardInterrupt:
@@ -141,7 +141,7 @@ def export(
         print(f"{count} dead letters written{where}.", file=sys.stderr)
 
 
-def _print_table(letters: "Sequence[Letter]", marks: "Mapping[str, ReplayMark]") -> None:
+def _print_table(letters: "Sequence[DeadLetter]", marks: "Mapping[str, ReplayMark]") -> None:
     from consumer.letter_text import printable, reason_in_words, state
     from consumer.moments import in_words
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from consumer.letters import Letter
+from consumer.letters import DeadLetter
 from consumer.resend_plan import recording_of
 
 MOST_BYTES = 32 * 1024**2
@@ -18,7 +18,7 @@ _RESERVE = 1_000
 class Due:
     """One recording: the letter that is sent, and where its others lie, which are done with it too."""
 
-    letter: Letter
+    letter: DeadLetter
     oldest: tuple[datetime, str]
     others: tuple[str, ...] = ()
 
@@ -43,7 +43,7 @@ class Shelf:
         self._gone: set[int] = set()
         """Hashes of recordings that were let go: the rest of one that is split would be sent as another."""
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: DeadLetter) -> None:
         """Take in a letter: of several of one recording the newest that is whole is sent."""
         recording = recording_of(letter)
         if hash(recording) in self._gone:
@@ -89,9 +89,9 @@ class Shelf:
 
 
 def take(
-    read: Callable[[], Iterable[Letter]],
-    made_whole: Callable[[Letter], Letter],
-    refuse: Callable[[Letter], str | None],
+    read: Callable[[], Iterable[DeadLetter]],
+    made_whole: Callable[[DeadLetter], DeadLetter],
+    refuse: Callable[[DeadLetter], str | None],
     limit: int,
 ) -> Iterator[Due | tuple[Due, str]]:
     """Yield the oldest recordings that can be sent, at most `limit`; in between, those that cannot, and why.

@@ -14,7 +14,15 @@ from consumer import logs, settings
 from consumer.errors import SetupError
 from consumer.kafka_fields import TopicSettings
 from consumer.letter_source import SourceEvents
-from consumer.letters import Choice, Letter, newest_of_each, parse_name, place_of, read_letters, read_marks
+from consumer.letters import (
+    Choice,
+    DeadLetter,
+    newest_of_each,
+    parse_name,
+    place_of,
+    read_letters,
+    read_marks,
+)
 from consumer.moments import parse_span
 from consumer.parts import kafka_connection
 from consumer.past import Past, Stretch
@@ -36,7 +44,7 @@ class LetterDesk:
     names: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
-    def read(self, choice: Choice) -> Iterator[Letter]:
+    def read(self, choice: Choice) -> Iterator[DeadLetter]:
         """Yield the letters that are meant.
 
         Raises:
@@ -44,7 +52,7 @@ class LetterDesk:
         """
         return read_letters(self.past, choice, self.secrets)
 
-    def named(self) -> list[Letter]:
+    def named(self) -> list[DeadLetter]:
         """Return the letters that people name.
 
         Raises:
@@ -62,7 +70,7 @@ class LetterDesk:
         with Past(kafka_connection(self.settings), self.settings.queue_name) as source:
             yield SourceEvents(source, self.secrets)
 
-    def _where_named(self) -> Iterator[Letter]:
+    def _where_named(self) -> Iterator[DeadLetter]:
         """Yield the letters at the positions that are named, without the others; or else all."""
         places = [place_of(name) for name in self.names]
         if None in places:

@@ -4,7 +4,7 @@ import json
 from typing import Any, NoReturn
 
 from consumer.events import MAX_DEPTH, RecordingEvent, parse_message
-from consumer.letters import Letter
+from consumer.letters import DeadLetter
 from consumer.results import to_utf8
 from consumer.secret_names import MASK, is_secret_name
 
@@ -29,7 +29,7 @@ def parse_json(payload: bytes) -> Any:  # noqa: ANN401  # any JSON value
     return value
 
 
-def event_again(letter: Letter) -> bytes | None:
+def event_again(letter: DeadLetter) -> bytes | None:
     """Return the event of a letter as it can be sent; None where what is masked in it cannot be taken out.
 
     Credentials that were masked are left out: the consumer asks Vault with its own keys. Nothing else is

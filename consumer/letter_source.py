@@ -8,7 +8,7 @@ from functools import cached_property
 from consumer.credentials import mask_payload
 from consumer.dead_letter import SERVICE, identity, of_event
 from consumer.events import RecordingEvent, parse_message
-from consumer.letters import Letter
+from consumer.letters import DeadLetter
 from consumer.messages import Position
 from consumer.past import Past, Stretch
 
@@ -29,7 +29,7 @@ class SourceEvents:
     def _stretches(self) -> Mapping[int, Stretch]:
         return {each.partition: each for each in self._source.stretches()}
 
-    def may_hold(self, letter: Letter) -> bool:
+    def may_hold(self, letter: DeadLetter) -> bool:
         """Tell, without reading it, whether the topic still has a message where a letter's event stood.
 
         Raises:
@@ -41,7 +41,7 @@ class SourceEvents:
         kept = self._stretches.get(position.partition)
         return kept is not None and kept.begin <= position.offset < kept.end
 
-    def made_whole(self, letter: Letter) -> Letter:
+    def made_whole(self, letter: DeadLetter) -> DeadLetter:
         """Return a letter that is not whole with the event that the topic still holds.
 
         Where it does not, `left_out` says so too. Credentials are masked as in any letter.
@@ -75,5 +75,5 @@ class SourceEvents:
         return values[0] if values else None
 
 
-def _not_found(letter: Letter, why: str) -> Letter:
+def _not_found(letter: DeadLetter, why: str) -> DeadLetter:
     return replace(letter, left_out=f"{letter.left_out}, {why}")

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from consumer.errors import SettingsError
 from consumer.letter_event import parse_json
-from consumer.letters import Letter, mark_of
+from consumer.letters import DeadLetter, mark_of
 from consumer.moments import in_words
 from consumer.replay_mark import ReplayMark
 
@@ -29,19 +29,19 @@ They come from whoever named a camera.
 _LINES = (".jsonl", ".ndjson")
 
 
-def reason_in_words(letter: Letter) -> str:
+def reason_in_words(letter: DeadLetter) -> str:
     """Return why it failed; with what it might have healed from."""
     return f"retry_exhausted ({letter.reason})" if letter.exhausted else letter.reason
 
 
-def counted(letters: Iterable[Letter], seen: Counter[str]) -> Iterator[Letter]:
+def counted(letters: Iterable[DeadLetter], seen: Counter[str]) -> Iterator[DeadLetter]:
     """Yield the letters and count them by reason on the way."""
     for letter in letters:
         seen[reason_in_words(letter)] += 1
         yield letter
 
 
-def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:
+def state(letter: DeadLetter, marks: Mapping[str, ReplayMark]) -> str:
     """Return what replays have to say of it, and whether one needs more than the letter; else nothing."""
     failed = f"failed after replay {letter.replays}" if letter.replays else ""
     mark = mark_of(letter, marks)
@@ -49,7 +49,7 @@ def state(letter: Letter, marks: Mapping[str, ReplayMark]) -> str:
     return ", ".join(filter(None, told))
 
 
-def as_json(letter: Letter, marks: Mapping[str, ReplayMark], *, payload: bool = False) -> dict[str, Any]:
+def as_json(letter: DeadLetter, marks: Mapping[str, ReplayMark], *, payload: bool = False) -> dict[str, Any]:
     """Return a letter with names for JSON; `payload` adds its event, in base64 where that is no JSON."""
     mark = mark_of(letter, marks)
     described: dict[str, Any] = {
@@ -115,7 +115,7 @@ def check_output(output: Path | None) -> None:
         )
 
 
-def write_letters(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], output: Path | None) -> int:
+def write_letters(letters: Iterable[DeadLetter], marks: Mapping[str, ReplayMark], output: Path | None) -> int:
     """Write letters as JSON lines, or two files for each into a directory; returns how many there were.
 
     A file of lines is there once it is whole; until then, and after an end in the middle, it is `*.part`.
@@ -142,7 +142,7 @@ def write_letters(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], ou
     return count
 
 
-def _write_lines(letters: Iterable[Letter], marks: Mapping[str, ReplayMark], file: TextIO) -> int:
+def _write_lines(letters: Iterable[DeadLetter], marks: Mapping[str, ReplayMark], file: TextIO) -> int:
     count = 0
     for letter in letters:
         file.write(json.dumps(as_json(letter, marks, payload=True)) + "\n")

@@ -30,7 +30,7 @@ _SOURCE = re.compile(r"[A-Za-z0-9._-]+/\d{1,9}/\d{1,18}/\d{1,6}")
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """One dead letter.
 
     Attributes:
@@ -113,7 +113,7 @@ class Choice:
     since: datetime | None = None
     until: datetime | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant."""
         return (
             (not self.reasons or not {letter.reason, letter.envelope_reason}.isdisjoint(self.reasons))
@@ -162,14 +162,14 @@ def place_of(name: str) -> tuple[int, int] | None:
     return position and (int(position["partition"]), int(position["offset"]))
 
 
-def is_named(letter: Letter, name: str) -> bool:
+def is_named(letter: DeadLetter, name: str) -> bool:
     """Tell whether a name of `parse_name` is this letter's."""
     return name in (letter.position, letter.source) or ("/" not in name and letter.id.startswith(name))
 
 
 def read_letters(
     past: Past, choice: Choice, secrets: Collection[str] = (), stretches: Sequence[Stretch] | None = None
-) -> Iterator[Letter]:
+) -> Iterator[DeadLetter]:
     """Yield the letters that are meant; those of a partition in their order.
 
     What is no dead letter is left out, and so is what was written after the reading began.
@@ -200,7 +200,7 @@ def read_marks(past: Past) -> dict[str, ReplayMark]:
     return marks
 
 
-def mark_of(letter: Letter, marks: Mapping[str, ReplayMark]) -> ReplayMark | None:
+def mark_of(letter: DeadLetter, marks: Mapping[str, ReplayMark]) -> ReplayMark | None:
     """Return the mark of a letter that was sent again; None where it was not.
 
     A topic of letters may be deleted and made anew, and the notes outlive it: a mark for the same place that
@@ -210,12 +210,14 @@ def mark_of(letter: Letter, marks: Mapping[str, ReplayMark]) -> ReplayMark | Non
     return mark if mark is not None and mark.id in (letter.id, letter.position) else None
 
 
-def newest_of_each(letters: Iterable[Letter], names: Collection[str]) -> tuple[list[Letter], list[str]]:
+def newest_of_each(
+    letters: Iterable[DeadLetter], names: Collection[str]
+) -> tuple[list[DeadLetter], list[str]]:
     """Return the letter that each name means, and the names that mean none or more than one recording.
 
     A recording that failed more than once has several letters of one id: the last one is meant.
     """
-    candidates: dict[str, dict[str, Letter]] = {name: {} for name in names}
+    candidates: dict[str, dict[str, DeadLetter]] = {name: {} for name in names}
     for letter in letters:
         for name in names:
             if is_named(letter, name):
@@ -227,13 +229,13 @@ def newest_of_each(letters: Iterable[Letter], names: Collection[str]) -> tuple[l
     return list(found.values()), problems
 
 
-def _problem(name: str, found: Mapping[str, Letter]) -> str:
+def _problem(name: str, found: Mapping[str, DeadLetter]) -> str:
     if found:
         return f"{name} means {len(found)} recordings: give more characters of the id."
     return f"No dead letter is called {name}: see 'vault-ml dead-letter list'."
 
 
-def parse_letter(record: PastRecord, secrets: Collection[str] = ()) -> Letter | None:
+def parse_letter(record: PastRecord, secrets: Collection[str] = ()) -> DeadLetter | None:
     """Return the letter that a message of the topic holds; None where it is none."""
     envelope = _object(record.record.value)
     about = envelope.get("deadLetter")
@@ -250,7 +252,7 @@ def parse_letter(record: PastRecord, secrets: Collection[str] = ()) -> Letter | 
     mark = ReplayMark.from_json(record.record.headers.get(HEADER, ""))
     if mark is not None and mark.of == "source":
         replays = ""  # the past was looked at once more: nobody has sent this event again
-    return Letter(
+    return DeadLetter(
         position=f"{record.record.partition}/{record.record.offset}",
         id=(record.record.key or b"").decode("ascii", "replace"),
         at=_moment(_text(about.get("timestamp"))) or record.at,

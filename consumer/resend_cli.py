@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from consumer.kafka_fields import TopicSettings
     from consumer.letter_desk import LetterDesk
     from consumer.letter_source import SourceEvents
-    from consumer.letters import Choice, Letter
+    from consumer.letters import Choice, DeadLetter
     from consumer.resend_plan import Plan
 
 _SHOWN_PLAN = 20
@@ -42,7 +42,7 @@ def replay(
         typer.Option("--again", help="Also what failed again; and named letters that were sent already."),
     ] = False,
     topic_to: Annotated[
-        str | None, typer.Option(help="Send to this topic, not to the one it came from.", show_default=False)
+        str | None, typer.Option(help="Send to this topic, not to QUEUE_NAME.", show_default=False)
     ] = None,
     limit: Annotated[
         int, typer.Option(min=1, max=LARGEST_LIMIT, help="At most so many, the oldest.")
@@ -119,10 +119,10 @@ class _Others:
     sent: int = 0
     failed_again: int = 0
     never: int = 0
-    examples: "list[tuple[Letter, str]]" = field(default_factory=list)
+    examples: "list[tuple[DeadLetter, str]]" = field(default_factory=list)
     """The first that cannot be sent, and why."""
 
-    def note(self, letter: "Letter", why: str) -> None:
+    def note(self, letter: "DeadLetter", why: str) -> None:
         """Take note of one that cannot be sent."""
         self.never += 1
         if len(self.examples) < _SHOWN_PLAN:
@@ -138,20 +138,20 @@ def _take(
     others: _Others,
     *,
     again: bool,
-) -> "list[Letter]":
+) -> "list[DeadLetter]":
     """Return the letters of the oldest recordings that can be sent, and count the others."""
     from consumer import due_letters
     from consumer.resend_plan import why_never
 
     tallies = [others]
 
-    def read() -> "Iterator[Letter]":
+    def read() -> "Iterator[DeadLetter]":
         tally = tallies.pop() if tallies else _Others()  # read once more, they are counted already
         for letter in _due(desk.read(chosen), desk, source, topic_to, tally, again=again):
             tally.waiting += 1
             yield letter
 
-    def refuse(letter: "Letter") -> str | None:
+    def refuse(letter: "DeadLetter") -> str | None:
         return why_never(letter, source=desk.settings.queue_name, topic=topic_to)
 
     found = []
@@ -167,14 +167,14 @@ def _take(
 
 
 def _due(
-    letters: "Iterable[Letter]",
+    letters: "Iterable[DeadLetter]",
     desk: "LetterDesk",
     source: "SourceEvents",
     topic_to: str | None,
     others: _Others,
     *,
     again: bool,
-) -> "Iterator[Letter]":
+) -> "Iterator[DeadLetter]":
     """Leave out what is not to be sent, now or ever, as far as that is known without the source topic.
 
     A letter that was sent is left out with `again` too: if its event failed again, that has a newer letter.

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from consumer.dead_letter import SERVICE
 from consumer.letter_event import event_again
-from consumer.letters import Letter, mark_of
+from consumer.letters import DeadLetter, mark_of
 from consumer.moments import in_words
 from consumer.replay_mark import MOST_REPLAYS, ReplayMark
 
@@ -20,7 +20,7 @@ class Sending:
     noted: that the letter was sent before; None where it was not.
     """
 
-    letter: Letter
+    letter: DeadLetter
     topic: str
     event: bytes = field(repr=False)
     mark: ReplayMark
@@ -33,16 +33,16 @@ class Plan:
     """What is sent, oldest first, and which letters are not, each with a sentence that says why."""
 
     sendings: tuple[Sending, ...]
-    left_out: tuple[tuple[Letter, str], ...]
+    left_out: tuple[tuple[DeadLetter, str], ...]
 
 
-def recording_of(letter: Letter) -> str:
+def recording_of(letter: DeadLetter) -> str:
     """Return what letters of one recording have in common, as a mark can say it."""
     return letter.id if letter.id and ReplayMark.takes_id(letter.id) else letter.position
 
 
 def plan_of(
-    letters: Iterable[Letter],
+    letters: Iterable[DeadLetter],
     marks: Mapping[str, ReplayMark],
     *,
     source: str,
@@ -84,7 +84,7 @@ def plan_of(
     return Plan(tuple(sendings.values()), tuple(left_out))
 
 
-def why_never(letter: Letter, *, source: str, topic: str | None) -> str | None:
+def why_never(letter: DeadLetter, *, source: str, topic: str | None) -> str | None:
     """Return why a letter cannot be sent, for the end of a sentence; None where it can.
 
     Whoever may write a letter may name any topic in it: without one from the operator, events go to
@@ -104,7 +104,7 @@ def why_never(letter: Letter, *, source: str, topic: str | None) -> str | None:
     return None
 
 
-def _why_not_once_more(letter: Letter, noted: ReplayMark | None) -> str | None:
+def _why_not_once_more(letter: DeadLetter, noted: ReplayMark | None) -> str | None:
     if noted is not None:
         return f"it was sent again at {noted.at}: add --again to repeat it"
     if letter.replays > 0:

@@ -5,15 +5,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from consumer.dead_letter import SERVICE
-from consumer.letters import Letter
+from consumer.letters import DeadLetter
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def letter(number: int, key: str = "", **changed: object) -> Letter:
+def letter(number: int, key: str = "", **changed: object) -> DeadLetter:
     """Return the letter of a recording that lies in the topic so far behind the first."""
     name = key or f"{number}.mp4"
-    made = Letter(
+    made = DeadLetter(
         position=f"0/{number}",
         id=name.encode().hex().ljust(64, "0"),
         at=NOON + timedelta(hours=number),

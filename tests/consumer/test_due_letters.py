@@ -1,26 +1,26 @@
 """Which recordings are due: the oldest, each once, and none that keeps back those behind it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
 from consumer import due_letters
 from consumer.due_letters import Due, Shelf, take
-from consumer.letters import Letter
+from consumer.letters import DeadLetter
 from consumer.resend_plan import plan_of, why_never
 from tests.consumer.failed import NOON, letter
 
 LEFT_OUT = "its 9 bytes were left out"
 
 
-def taken(letters: Sequence[Letter], limit: int) -> tuple[list[Due], list[str]]:
+def taken(letters: Sequence[DeadLetter], limit: int) -> tuple[list[Due], list[str]]:
     """Return what is sent, and the places of what cannot be; the source topic has none of the events."""
 
-    def made_whole(each: Letter) -> Letter:
+    def made_whole(each: DeadLetter) -> DeadLetter:
         return each if each.whole else replace(each, left_out=f"{each.left_out}, and no such event is found")
 
-    def refuse(each: Letter) -> str | None:
+    def refuse(each: DeadLetter) -> str | None:
         return why_never(each, source="source", topic=None)
 
     sent, refused = [], []
@@ -74,7 +74,7 @@ def test_letters_of_a_megabyte_take_no_more_memory_than_small_ones() -> None:
     """The command may run beside a live pod, whose memory it shares."""
     held = 0
 
-    def large(numbers: range) -> Iterator[Letter]:
+    def large(numbers: range) -> Iterator[DeadLetter]:
         for number in numbers:
             yield letter(number, payload=b"x" * 1024**2)
 
@@ -91,6 +91,9 @@ def test_letters_of_a_megabyte_take_no_more_memory_than_small_ones() -> None:
 def test_events_that_come_from_the_source_topic_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due_letters, "MOST_BYTES", 3_000)
     letters = [letter(number, payload=b"", left_out=LEFT_OUT) for number in range(10)]
-    fetched: Callable[[Letter], Letter] = lambda each: replace(each, payload=b"x" * 1_000, left_out="")  # noqa: E731  # one line
+
+    def fetched(each: DeadLetter) -> DeadLetter:
+        return replace(each, payload=b"x" * 1_000, left_out="")
+
     sent = list(take(lambda: letters, fetched, lambda _: None, 10))
     assert len(sent) == 3

@@ -11,7 +11,7 @@ from consumer.dead_letter import SCHEMA, SERVICE, build_dead_letter
 from consumer.errors import RecordingRefused
 from consumer.letter_event import event_again
 from consumer.letter_text import as_json, pretty, printable
-from consumer.letters import Choice, Letter, parse_letter
+from consumer.letters import Choice, DeadLetter, parse_letter
 from consumer.messages import Position
 from consumer.past import PastRecord
 from consumer.replay_mark import MOST_REPLAYS, Origin, ReplayMark
@@ -21,7 +21,7 @@ from consumer.topics import Record
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-def letter(payload: bytes = b"{}", key: bytes = b"abcdef", **about: Any) -> Letter:  # noqa: ANN401  # any JSON
+def letter(payload: bytes = b"{}", key: bytes = b"abcdef", **about: Any) -> DeadLetter:  # noqa: ANN401  # any JSON
     told = {"service": SERVICE, "source": "source", "reason": "handler_error"} | about
     envelope = {"schema": SCHEMA, "payload": base64.b64encode(payload).decode(), "deadLetter": told}
     record = Record("source.dead-letter", 0, 7, key, json.dumps(envelope).encode(), {})
